@@ -1,0 +1,2 @@
+//! A cell: what one exec lives in.
+pub mod command;

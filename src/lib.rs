@@ -1,0 +1,21 @@
+//! Cellblock runs untrusted commands in locked-down Linux cells, behind an HTTP API.
+//!
+//! Calls go one way: `cli` and `api` call `exec` and `runtime`; those call `tenant`, `store` and the warden's client;
+//! the warden calls `cell`, `cgroup`, `image` and `profile`. Below `warden` there is no tokio, no HTTP and no tenant.
+//! ARCHITECTURE.md tells the whole story.
+
+pub mod api;
+pub mod cell;
+pub mod cgroup;
+pub mod cli;
+pub mod config;
+pub mod exec;
+pub mod image;
+pub mod profile;
+pub mod resources;
+pub mod runtime;
+pub mod store;
+pub mod supervisor;
+pub mod sys;
+pub mod tenant;
+pub mod warden;

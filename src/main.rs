@@ -1,0 +1,2 @@
+//! Role dispatch, then the command line.
+fn main() {}

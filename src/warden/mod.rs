@@ -1,0 +1,7 @@
+//! The warden: the privileged process that opens and closes cells, and the api process's handle to it.
+//!
+//! `protocol` is the closed set of messages, `client` the api side (tokio), `server` the privileged side (one thread,
+//! no tokio). Nothing in the protocol assumes that there is only one warden.
+
+pub mod client;
+pub mod protocol;
