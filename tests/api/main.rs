@@ -1,6 +1,10 @@
 //! The HTTP contract, checked from outside against the real program. Needs root: the server makes cgroups and namespaces.
 
-#[allow(dead_code, reason = "each test binary uses a part of it")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary uses a part of it"
+)]
 #[path = "../support/mod.rs"]
 mod support;
 
