@@ -149,23 +149,19 @@ impl Server {
     /// SIGKILL to every process of the server at once (not only to the supervisor), as a power cut would. Cells are
     /// left to the kernel: their init dies with the warden or is what the restart must find.
     pub fn kill(&self) {
-        let processes = procs::tree(self.pid);
-        for pid in processes
-            .iter()
-            .filter(|pid| **pid == self.pid || self.is_child(**pid))
-        {
+        // Who they are is asked before the first one dies: orphans get another parent.
+        let child = |pid: &u32| procs::parent(*pid) == Some(self.pid);
+        let mut pids: Vec<u32> = procs::all().into_iter().filter(child).collect();
+        pids.insert(0, self.pid);
+        for pid in pids {
             // SAFETY: kill(2) takes numbers only.
-            unsafe { libc::kill(*pid as i32, libc::SIGKILL) };
+            unsafe { libc::kill(pid as i32, libc::SIGKILL) };
         }
         self.child
             .lock()
             .expect("child lock")
             .wait()
             .expect("wait for the server");
-    }
-
-    fn is_child(&self, pid: u32) -> bool {
-        procs::parent(pid) == Some(self.pid)
     }
 
     /// Sends a signal to the supervisor, unless it has been waited for.
