@@ -13,6 +13,7 @@ pub mod exec;
 pub mod image;
 pub mod profile;
 pub mod resources;
+pub mod roles;
 pub mod runtime;
 pub mod store;
 pub mod supervisor;
