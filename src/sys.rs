@@ -2,6 +2,7 @@
 //! for what `nix` does not offer. Errors are the kernel's errno; callers add the operation and the path.
 
 pub mod packet;
+pub mod polled;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -15,7 +16,11 @@ type Result<T> = std::result::Result<T, Errno>;
 
 /// Turns a raw syscall's return value into a number or errno.
 fn check(value: libc::c_long) -> Result<libc::c_long> {
-    if value < 0 { Err(Errno::last()) } else { Ok(value) }
+    if value < 0 {
+        Err(Errno::last())
+    } else {
+        Ok(value)
+    }
 }
 
 /// Takes ownership of a descriptor that a system call has just returned.
@@ -58,12 +63,19 @@ pub fn clone3(flags: libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> Result<Clon
     // SAFETY: args is initialised and outlives the call, its size is passed; without CLONE_VM the child has its own copy
     // of the stack, so returning twice is sound (as for fork). Callers are single-threaded by contract.
     let value = check(unsafe {
-        libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>())
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const args,
+            size_of::<libc::clone_args>(),
+        )
     })?;
     if value == 0 {
         return Ok(Cloned::Child);
     }
-    Ok(Cloned::Parent { pid: Pid::from_raw(value as libc::pid_t), pidfd: new_fd(pidfd.into()) })
+    Ok(Cloned::Parent {
+        pid: Pid::from_raw(value as libc::pid_t),
+        pidfd: new_fd(pidfd.into()),
+    })
 }
 
 /// fork(2). Only for a single-threaded caller, see [`clone3`].
@@ -126,7 +138,14 @@ pub fn fsconfig_set(fs: BorrowedFd<'_>, key: &CStr, value: Option<&CStr>) -> Res
     };
     // SAFETY: key and value are NUL-ended and outlive the call; a null value is what SET_FLAG wants.
     check(unsafe {
-        libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), command, key.as_ptr(), value, 0)
+        libc::syscall(
+            libc::SYS_fsconfig,
+            fs.as_raw_fd(),
+            command,
+            key.as_ptr(),
+            value,
+            0,
+        )
     })
     .map(drop)
 }
@@ -137,10 +156,26 @@ pub fn fsmount(fs: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
     const FSMOUNT_CLOEXEC: libc::c_uint = 1;
     let null = std::ptr::null::<libc::c_char>();
     // SAFETY: CMD_CREATE takes neither key nor value; both are null as fsconfig(2) demands.
-    check(unsafe { libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), CMD_CREATE, null, null, 0) })?;
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            fs.as_raw_fd(),
+            CMD_CREATE,
+            null,
+            null,
+            0,
+        )
+    })?;
     // SAFETY: integers only.
-    check(unsafe { libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) })
-        .map(new_fd)
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_fsmount,
+            fs.as_raw_fd(),
+            FSMOUNT_CLOEXEC,
+            attributes,
+        )
+    })
+    .map(new_fd)
 }
 
 /// mount_setattr(2) (Linux 5.12) on the mount that `mount` refers to: sets MOUNT_ATTR_* `attributes`, makes propagation
@@ -234,7 +269,12 @@ pub fn inherited_fd(number: RawFd) -> Result<OwnedFd> {
 /// Brings the loopback interface of the caller's network namespace up (netdevice(7)).
 pub fn loopback_up() -> Result<()> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
     // SAFETY: ifreq is integers and arrays of them; all zero is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
@@ -243,8 +283,14 @@ pub fn loopback_up() -> Result<()> {
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads one ifreq, which is initialised and outlives the call.
     check(
-        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }
-            .into(),
+        unsafe {
+            libc::ioctl(
+                socket.as_raw_fd(),
+                libc::SIOCSIFFLAGS as _,
+                &raw const request,
+            )
+        }
+        .into(),
     )
     .map(drop)
 }
@@ -340,7 +386,11 @@ pub fn loop_attach(backing: BorrowedFd<'_>) -> Result<(std::path::PathBuf, Owned
     const LO_FLAGS_AUTOCLEAR: u32 = 4;
     let open = |path: &std::path::Path| {
         let mut options = std::fs::OpenOptions::new();
-        let opened = options.read(true).write(true).custom_flags(libc::O_CLOEXEC).open(path);
+        let opened = options
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_CLOEXEC)
+            .open(path);
         opened.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))
     };
     let control = open("/dev/loop-control".as_ref())?;

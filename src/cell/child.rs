@@ -25,9 +25,8 @@ const CONTROL: i32 = 3;
 
 /// Builds the cell and runs its init. Never returns; a failure is reported to the warden before the end.
 pub fn run(spec: &Spec<'_>, control: OwnedFd) -> ! {
-    let result = build(spec, control).and_then(|(control, stdio)| {
-        init::run(spec.sandbox, control, stdio)
-    });
+    let result =
+        build(spec, control).and_then(|(control, stdio)| init::run(spec.sandbox, control, stdio));
     if let Err(error) = result {
         report_failure(&error);
     }
@@ -114,9 +113,10 @@ fn wait_for_go(control: &OwnedFd) -> Result<Stdio> {
     let expected = &buffer[..packet.length] == GO;
     let fds: std::result::Result<[OwnedFd; 4], _> = packet.fds.try_into();
     match fds {
-        Ok([command, stdin, stdout, stderr]) if expected => {
-            Ok(Stdio { command, streams: [stdin, stdout, stderr] })
-        }
+        Ok([command, stdin, stdout, stderr]) if expected => Ok(Stdio {
+            command,
+            streams: [stdin, stdout, stderr],
+        }),
         _ => Err(Errno::EPROTO).step(step),
     }
 }

@@ -45,7 +45,11 @@ pub struct Decoded {
 impl Command {
     /// The bytes that [`Decoded::decode`] reads.
     pub fn encode(&self) -> Vec<u8> {
-        let flags = if self.shell_fallback { SHELL_FALLBACK } else { 0 };
+        let flags = if self.shell_fallback {
+            SHELL_FALLBACK
+        } else {
+            0
+        };
         let mut bytes = Vec::with_capacity(1024);
         for number in [flags, self.args.len() as u32, self.env.len() as u32] {
             bytes.extend_from_slice(&number.to_le_bytes());

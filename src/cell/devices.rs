@@ -55,8 +55,13 @@ pub fn mount_dev(root: BorrowedFd<'_>, owner: u32, shm_bytes: u64) -> Result<()>
     mounts::attach(pts.as_fd(), dev.as_fd(), c"pts")?;
 
     let attributes = NOSUID_NODEV | libc::MOUNT_ATTR_NOEXEC;
-    let shm =
-        mounts::tmpfs(shm_bytes, mounts::inodes_for(shm_bytes), owner, "1777", attributes)?;
+    let shm = mounts::tmpfs(
+        shm_bytes,
+        mounts::inodes_for(shm_bytes),
+        owner,
+        "1777",
+        attributes,
+    )?;
     mounts::attach(shm.as_fd(), dev.as_fd(), c"shm")?;
 
     sys::mount_setattr(dev.as_fd(), libc::MOUNT_ATTR_RDONLY, None, false).step("seal /dev")

@@ -24,7 +24,10 @@ pub trait Step<T> {
 
 impl<T> Step<T> for std::result::Result<T, Errno> {
     fn step(self, step: &str) -> Result<T> {
-        self.map_err(|source| CellError { step: step.to_owned(), source })
+        self.map_err(|source| CellError {
+            step: step.to_owned(),
+            source,
+        })
     }
 }
 

@@ -27,7 +27,12 @@ pub fn drop_bounding_set() -> Result<()> {
 /// Empties the ambient, inheritable, effective and permitted sets and sets no_new_privs. With the bounding set empty, a
 /// later execve(2) as uid 0 gains nothing either (capabilities(7), "Capabilities and execution of programs by root").
 pub fn drop_capabilities() -> Result<()> {
-    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+    for set in [
+        CapSet::Ambient,
+        CapSet::Inheritable,
+        CapSet::Effective,
+        CapSet::Permitted,
+    ] {
         caps::clear(None, set).map_err(|_| failed(&format!("empty the {set:?} set")))?;
     }
     nix::sys::prctl::set_no_new_privs().step("set no_new_privs")
@@ -45,5 +50,8 @@ pub fn set_rlimits(limits: &[(Resource, u64, u64)]) -> Result<()> {
 }
 
 fn failed(step: &str) -> CellError {
-    CellError { step: step.to_owned(), source: Errno::last() }
+    CellError {
+        step: step.to_owned(),
+        source: Errno::last(),
+    }
 }

@@ -38,7 +38,9 @@ pub fn run(sandbox: &Sandbox, control: OwnedFd, stdio: Stdio) -> Result<()> {
 fn peer_is_gone(control: &OwnedFd) -> Result<bool> {
     let mut fds = [PollFd::new(control.as_fd(), PollFlags::empty())];
     poll(&mut fds, PollTimeout::ZERO).step("look at the control socket")?;
-    Ok(fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)))
+    Ok(fds[0]
+        .revents()
+        .is_some_and(|events| events.contains(PollFlags::POLLHUP)))
 }
 
 /// Reaps whatever ends (orphans of the payload become ours) until the payload itself has ended.

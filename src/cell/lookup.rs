@@ -27,8 +27,14 @@ pub fn find(command: &CStr, path: &[u8]) -> Lookup {
     }
     let mut blocked = Lookup::NotFound;
     for directory in path.split(|byte| *byte == b':') {
-        let directory = if directory.is_empty() { b"." } else { directory };
-        let Ok(candidate) = CString::new([directory, b"/", name].concat()) else { continue };
+        let directory = if directory.is_empty() {
+            b"."
+        } else {
+            directory
+        };
+        let Ok(candidate) = CString::new([directory, b"/", name].concat()) else {
+            continue;
+        };
         match judge(candidate) {
             Lookup::Found(file) => return Lookup::Found(file),
             // A directory on the path is not what a bare name means.
@@ -61,7 +67,9 @@ fn is_directory(file: &CStr) -> bool {
 /// Whether a string that names no executable is meant as a line for the shell: it holds white space or a character that
 /// means something to it.
 pub fn looks_like_shell(command: &[u8]) -> bool {
-    command.iter().any(|byte| byte.is_ascii_whitespace() || b"|&;<>()$`\\\"'*?[]#~=%!{}".contains(byte))
+    command
+        .iter()
+        .any(|byte| byte.is_ascii_whitespace() || b"|&;<>()$`\\\"'*?[]#~=%!{}".contains(byte))
 }
 
 #[cfg(test)]
@@ -85,7 +93,10 @@ mod tests {
         let third = dir.path().join("third").to_str().unwrap().to_owned();
         let search = |path: &str| find(c"tool", path.as_bytes());
         let file = |folder: &str| CString::new(format!("{folder}/tool")).unwrap();
-        assert_eq!(search(&format!("{plain}:{runnable}")), Lookup::Found(file(&runnable)));
+        assert_eq!(
+            search(&format!("{plain}:{runnable}")),
+            Lookup::Found(file(&runnable))
+        );
         assert_eq!(search(&plain), Lookup::NotExecutable(file(&plain)));
         assert_eq!(search(&third), Lookup::NotFound);
         assert_eq!(find(c"", b"/bin"), Lookup::NotFound);
@@ -98,7 +109,16 @@ mod tests {
         for line in ["echo hi", "a|b", "$X", "x;y", "a\tb", "~/x", "`x`", "A=1"] {
             assert!(looks_like_shell(line.as_bytes()), "{line}");
         }
-        for name in ["ls", "python3.11", "/usr/bin/env", "g++", "a_b-c", "x:y", "a@b", "a,b"] {
+        for name in [
+            "ls",
+            "python3.11",
+            "/usr/bin/env",
+            "g++",
+            "a_b-c",
+            "x:y",
+            "a@b",
+            "a,b",
+        ] {
             assert!(!looks_like_shell(name.as_bytes()), "{name}");
         }
     }

@@ -97,13 +97,16 @@ pub struct Open {
 /// Clones the cell's first process. It answers on the control socket, see [`report`].
 pub fn open(spec: &Spec<'_>) -> Result<Open> {
     let (ours, theirs) = packet::pair().step("make the control socket")?;
-    let flags =
-        libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let flags = libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     match sys::clone3(flags, spec.clone_into).step("clone the cell")? {
         Cloned::Child => {
             drop(ours);
             child::run(spec, theirs)
         }
-        Cloned::Parent { pid, pidfd } => Ok(Open { pid, pidfd, control: ours }),
+        Cloned::Parent { pid, pidfd } => Ok(Open {
+            pid,
+            pidfd,
+            control: ours,
+        }),
     }
 }

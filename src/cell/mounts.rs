@@ -16,23 +16,25 @@ pub const READ_ONLY: u64 = NOSUID_NODEV | libc::MOUNT_ATTR_RDONLY;
 
 /// A directory's descriptor, following links: for paths of the operator's, never of a tenant's.
 pub fn host_dir(path: &std::path::Path) -> Result<OwnedFd> {
-    open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .step(&format!("open {}", path.display()))
+    open(
+        path,
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .step(&format!("open {}", path.display()))
 }
 
 /// An object below `root` by a path in which no component may be a link, and which can't leave `root`.
 ///
 /// A tenant can put a link where the runtime is about to mount (CVE-2025-31133 and its kin); this refuses it (ELOOP).
 pub fn beneath(root: BorrowedFd<'_>, path: &CStr) -> std::result::Result<OwnedFd, Errno> {
-    let resolve =
-        libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+    let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
     sys::openat2(root, path, OFlag::O_PATH | OFlag::O_NOFOLLOW, resolve)
 }
 
 /// A directory below `root`, as [`beneath`] finds it.
 pub fn beneath_dir(root: BorrowedFd<'_>, path: &CStr) -> std::result::Result<OwnedFd, Errno> {
-    let resolve =
-        libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+    let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
     sys::openat2(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY, resolve)
 }
 
@@ -42,7 +44,9 @@ pub fn new(fstype: &CStr, options: &[(&CStr, &str)], attributes: u64) -> Result<
     let fs = sys::fsopen(fstype).step(&format!("fsopen {name}"))?;
     for (key, value) in options {
         let step = || format!("{name} option {}={value}", key.to_string_lossy());
-        let value = CString::new(*value).map_err(|_| Errno::EINVAL).step(&step())?;
+        let value = CString::new(*value)
+            .map_err(|_| Errno::EINVAL)
+            .step(&step())?;
         sys::fsconfig_set(fs.as_fd(), key, Some(&value)).step(&step())?;
     }
     sys::fsmount(fs.as_fd(), attributes).step(&format!("create {name}"))

@@ -70,10 +70,17 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
             Errno::ENAMETOOLONG => "is too long",
             _ => "can't be entered",
         };
-        tell(control, &FromCell::End(CellEnd::CwdRefused(reason.to_owned())));
+        tell(
+            control,
+            &FromCell::End(CellEnd::CwdRefused(reason.to_owned())),
+        );
         sys::exit_now(NOT_EXECUTABLE);
     }
-    let path = command.env.iter().rev().find_map(|v| v.to_bytes().strip_prefix(b"PATH="));
+    let path = command
+        .env
+        .iter()
+        .rev()
+        .find_map(|v| v.to_bytes().strip_prefix(b"PATH="));
     let path = path.unwrap_or_default();
     let mut argv: Vec<&CStr> = vec![&command.command];
     argv.extend(command.args.iter().map(CString::as_c_str));
@@ -104,9 +111,11 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
             tell(control, &FromCell::End(CellEnd::ArgumentsTooLong));
             sys::exit_now(NOT_EXECUTABLE)
         }
-        Err(Errno::ENOENT) => {
-            fail(&name, "its interpreter or loader was not found", NOT_EXECUTABLE)
-        }
+        Err(Errno::ENOENT) => fail(
+            &name,
+            "its interpreter or loader was not found",
+            NOT_EXECUTABLE,
+        ),
         Err(errno) => fail(&name, errno.desc(), NOT_EXECUTABLE),
         Ok(never) => match never {},
     }
@@ -115,11 +124,19 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
 /// Changes to `cwd`, which may hold links but none of `/proc`'s magic ones (CVE-2024-21626), and makes sure that the
 /// result is below the root (getcwd(3) says "(unreachable)" where it is not).
 fn enter(cwd: &CStr) -> std::result::Result<(), Errno> {
-    let root = nix::fcntl::open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let root = nix::fcntl::open(
+        "/",
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
     let directory = sys::openat2(root.as_fd(), cwd, flags, libc::RESOLVE_NO_MAGICLINKS)?;
     nix::unistd::fchdir(&directory)?;
-    if nix::unistd::getcwd()?.is_absolute() { Ok(()) } else { Err(Errno::EXDEV) }
+    if nix::unistd::getcwd()?.is_absolute() {
+        Ok(())
+    } else {
+        Err(Errno::EXDEV)
+    }
 }
 
 /// Says on the command's own stderr why it did not run, and ends as a shell would.

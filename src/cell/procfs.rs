@@ -18,14 +18,19 @@ pub fn mount_proc(root: BorrowedFd<'_>, sandbox: &Sandbox) -> Result<()> {
         .iter()
         .map(|(name, _)| CString::new(*name).expect("a constant without NUL"))
         .collect();
-    let options: Vec<_> =
-        names.iter().zip(&sandbox.proc_options).map(|(n, (_, value))| (n.as_c_str(), *value)).collect();
+    let options: Vec<_> = names
+        .iter()
+        .zip(&sandbox.proc_options)
+        .map(|(n, (_, value))| (n.as_c_str(), *value))
+        .collect();
     let proc = mounts::new(c"proc", &options, NOSUID_NODEV | libc::MOUNT_ATTR_NOEXEC)?;
     mounts::attach(proc.as_fd(), root, c"proc")?;
 
     let mut empty: Option<OwnedFd> = None;
     for path in &sandbox.masked_paths {
-        let Some((target, _)) = find(root, path)? else { continue };
+        let Some((target, _)) = find(root, path)? else {
+            continue;
+        };
         let step = format!("mask {path}");
         let directory = fstat(&target).step(&step)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
         let cover = match (&empty, directory) {
@@ -40,7 +45,9 @@ pub fn mount_proc(root: BorrowedFd<'_>, sandbox: &Sandbox) -> Result<()> {
         }
     }
     for path in &sandbox.readonly_paths {
-        let Some((target, name)) = find(root, path)? else { continue };
+        let Some((target, name)) = find(root, path)? else {
+            continue;
+        };
         let step = format!("make {path} read-only");
         let same = sys::open_tree_clone(root, &name, false).step(&step)?;
         let attributes = READ_ONLY | libc::MOUNT_ATTR_NOEXEC;
@@ -53,7 +60,9 @@ pub fn mount_proc(root: BorrowedFd<'_>, sandbox: &Sandbox) -> Result<()> {
 /// The object at an absolute path and that path relative to the root; none where there is no such object.
 fn find(root: BorrowedFd<'_>, path: &str) -> Result<Option<(OwnedFd, CString)>> {
     let step = format!("find {path}");
-    let name = CString::new(path.trim_start_matches('/')).map_err(|_| Errno::EINVAL).step(&step)?;
+    let name = CString::new(path.trim_start_matches('/'))
+        .map_err(|_| Errno::EINVAL)
+        .step(&step)?;
     match mounts::beneath(root, &name) {
         Ok(target) => Ok(Some((target, name))),
         Err(Errno::ENOENT) => Ok(None),

@@ -80,7 +80,11 @@ pub fn scaffold(
     pieces.extend(disk.map(|disk| (c"disk".to_owned(), disk)));
 
     let scaffold = mounts::tmpfs(65536, 64, 0, "700", NOSUID_NODEV)?;
-    for name in pieces.iter().map(|(name, _)| name.as_c_str()).chain([c"rootfs", c"fresh"]) {
+    for name in pieces
+        .iter()
+        .map(|(name, _)| name.as_c_str())
+        .chain([c"rootfs", c"fresh"])
+    {
         mkdirat(&scaffold, name, Mode::S_IRWXU).step("make a place in the scaffold")?;
     }
     let anchor = mounts::host_dir(anchor)?;
@@ -95,8 +99,9 @@ pub fn scaffold(
 /// Stacks the pieces of the caller's scaffold and makes the result the root; the scaffold is gone afterwards.
 pub fn assemble(layers: &Layers, writable: &Writable, base: u32) -> Result<()> {
     let scaffold = mounts::root()?;
-    let lower: Vec<String> =
-        (0..layers.lower.len()).map(|i| format!("/{}", lower_name(i).to_string_lossy())).collect();
+    let lower: Vec<String> = (0..layers.lower.len())
+        .map(|i| format!("/{}", lower_name(i).to_string_lossy()))
+        .collect();
     let lower = lower.join(":");
     let upper = match writable {
         Writable::None => None,
@@ -114,13 +119,16 @@ pub fn assemble(layers: &Layers, writable: &Writable, base: u32) -> Result<()> {
     if let Some((upper, work)) = &directories {
         options.extend([(c"upperdir", upper.as_str()), (c"workdir", work.as_str())]);
     }
-    let attributes = if upper.is_some() { NOSUID_NODEV } else { READ_ONLY };
+    let attributes = if upper.is_some() {
+        NOSUID_NODEV
+    } else {
+        READ_ONLY
+    };
     let merged = mounts::new(c"overlay", &options, attributes)?;
     mounts::attach(merged.as_fd(), scaffold.as_fd(), c"rootfs")?;
     for bind in &layers.binds {
         let step = format!("show {}", bind.source.display());
-        let piece =
-            sys::open_tree_clone(scaffold.as_fd(), &bind_name(bind), true).step(&step)?;
+        let piece = sys::open_tree_clone(scaffold.as_fd(), &bind_name(bind), true).step(&step)?;
         let target = CString::new(bind.target).expect("a constant without NUL");
         mounts::attach(piece.as_fd(), merged.as_fd(), &target)?;
     }

@@ -31,7 +31,10 @@ const COPIED_PREFIXES: [&str; 5] = ["java-", "python", "php", "R", "ruby"];
 
 /// What is bound on top of the skeleton.
 pub fn binds() -> Vec<Bind> {
-    vec![Bind { source: "/usr".into(), target: "usr" }]
+    vec![Bind {
+        source: "/usr".into(),
+        target: "usr",
+    }]
 }
 
 /// Whether this machine's layout can be shown; else why not.
@@ -53,9 +56,22 @@ pub fn check() -> Result<(), String> {
 
 /// Builds the skeleton at `target`.
 pub(super) fn build(target: &Path) -> Result<(), ImageError> {
-    check().map_err(|reason| ImageError::NotARootfs { path: "/".into(), reason })?;
+    check().map_err(|reason| ImageError::NotARootfs {
+        path: "/".into(),
+        reason,
+    })?;
     let builder = Builder::new(target)?;
-    for name in ["usr", "etc", "etc/ssl", "opt", "mnt", "srv", "var", "var/lib", "var/cache"] {
+    for name in [
+        "usr",
+        "etc",
+        "etc/ssl",
+        "opt",
+        "mnt",
+        "srv",
+        "var",
+        "var/lib",
+        "var/cache",
+    ] {
         builder.dir(name, 0o755, 0)?;
     }
     for name in MERGED {
@@ -66,9 +82,18 @@ pub(super) fn build(target: &Path) -> Result<(), ImageError> {
     }
     builder.file("etc/passwd", PASSWD)?;
     builder.file("etc/group", GROUP)?;
-    builder.file("etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost\n")?;
-    builder.file("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")?;
-    builder.file("etc/profile", "# PATH and the rest of the environment come from the exec.\n")?;
+    builder.file(
+        "etc/hosts",
+        "127.0.0.1 localhost\n::1 localhost ip6-localhost\n",
+    )?;
+    builder.file(
+        "etc/nsswitch.conf",
+        "passwd: files\ngroup: files\nhosts: files\n",
+    )?;
+    builder.file(
+        "etc/profile",
+        "# PATH and the rest of the environment come from the exec.\n",
+    )?;
     for name in COPIED {
         builder.copy(&Path::new("/etc").join(name), &format!("etc/{name}"))?;
     }
@@ -76,8 +101,13 @@ pub(super) fn build(target: &Path) -> Result<(), ImageError> {
     for entry in std::fs::read_dir(etc).map_err(io_error("list", etc))? {
         let entry = entry.map_err(io_error("list", etc))?;
         let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|n| !COPIED.contains(n)) else { continue };
-        if COPIED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+        let Some(name) = name.to_str().filter(|n| !COPIED.contains(n)) else {
+            continue;
+        };
+        if COPIED_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        {
             builder.copy(&entry.path(), &format!("etc/{name}"))?;
         }
     }

@@ -67,7 +67,11 @@ pub(crate) fn io_error<'a>(
     operation: &'static str,
     path: &'a Path,
 ) -> impl FnOnce(io::Error) -> ImageError + 'a {
-    move |source| ImageError::Io { operation, path: path.to_owned(), source }
+    move |source| ImageError::Io {
+        operation,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// A catalogue file.
@@ -87,7 +91,9 @@ pub struct ImageStore {
 impl ImageStore {
     /// The catalogue of this data directory; nothing is read yet.
     pub fn new(data_dir: &Path) -> ImageStore {
-        ImageStore { directory: data_dir.join("images") }
+        ImageStore {
+            directory: data_dir.join("images"),
+        }
     }
 
     /// Makes the catalogue directory and the embedded image's skeleton anew, so that it follows the machine's packages.
@@ -115,7 +121,11 @@ impl ImageStore {
         };
         for entry in entries {
             let entry = entry.map_err(io_error("list", &self.directory))?;
-            if let Some(name) = entry.file_name().to_str().and_then(|n| n.strip_suffix(".json")) {
+            if let Some(name) = entry
+                .file_name()
+                .to_str()
+                .and_then(|n| n.strip_suffix(".json"))
+            {
                 names.push(name.to_owned());
             }
         }
@@ -131,7 +141,10 @@ impl ImageStore {
         check_rootfs(&rootfs)?;
         self.make_directory()?;
         let record = serde_json::to_vec(&Record { rootfs }).expect("paths were checked as UTF-8");
-        let (path, new) = (self.record(name), self.directory.join(format!(".{name}.new")));
+        let (path, new) = (
+            self.record(name),
+            self.directory.join(format!(".{name}.new")),
+        );
         let written = std::fs::write(&new, record).map_err(io_error("write", &new));
         // A link fails where the name is taken; a rename would replace it.
         let linked = written.and_then(|()| match std::fs::hard_link(&new, &path) {
@@ -148,7 +161,10 @@ impl ImageStore {
     pub fn layers(&self, name: &str) -> Result<Layers, ImageError> {
         let base = self.built("base");
         if name == HOST {
-            return Ok(Layers { lower: vec![self.built("host"), base], binds: host::binds() });
+            return Ok(Layers {
+                lower: vec![self.built("host"), base],
+                binds: host::binds(),
+            });
         }
         // Checked before it becomes part of a path: this name comes from the api process.
         check_name(name)?;
@@ -160,10 +176,13 @@ impl ImageStore {
             }
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        let record: Record = serde_json::from_slice(&bytes)
-            .map_err(|source| ImageError::Record { path, source })?;
+        let record: Record =
+            serde_json::from_slice(&bytes).map_err(|source| ImageError::Record { path, source })?;
         check_rootfs(&record.rootfs)?;
-        Ok(Layers { lower: vec![record.rootfs, base], binds: Vec::new() })
+        Ok(Layers {
+            lower: vec![record.rootfs, base],
+            binds: Vec::new(),
+        })
     }
 
     fn record(&self, name: &str) -> PathBuf {
@@ -194,7 +213,10 @@ fn check_name(name: &str) -> Result<(), ImageError> {
 
 fn check_rootfs(path: &Path) -> Result<(), ImageError> {
     let refuse = |reason: &str| {
-        Err(ImageError::NotARootfs { path: path.to_owned(), reason: reason.to_owned() })
+        Err(ImageError::NotARootfs {
+            path: path.to_owned(),
+            reason: reason.to_owned(),
+        })
     };
     let status = std::fs::symlink_metadata(path).map_err(io_error("find", path))?;
     if !status.is_dir() {
@@ -209,7 +231,9 @@ fn check_rootfs(path: &Path) -> Result<(), ImageError> {
     for name in ["proc", "dev", "tmp"] {
         match std::fs::symlink_metadata(path.join(name)) {
             Ok(status) if !status.is_dir() => {
-                return refuse(&format!("/{name} in it is not a directory; replace it by one"));
+                return refuse(&format!(
+                    "/{name} in it is not a directory; replace it by one"
+                ));
             }
             _ => {}
         }
@@ -230,8 +254,14 @@ mod tests {
         std::fs::create_dir(&rootfs).unwrap();
         store.add("mine", &rootfs).unwrap();
         assert_eq!(store.list().unwrap(), ["host", "mine"]);
-        assert_eq!(store.layers("mine").unwrap().lower[0], rootfs.canonicalize().unwrap());
-        assert!(matches!(store.add("mine", &rootfs), Err(ImageError::Exists(_))));
+        assert_eq!(
+            store.layers("mine").unwrap().lower[0],
+            rootfs.canonicalize().unwrap()
+        );
+        assert!(matches!(
+            store.add("mine", &rootfs),
+            Err(ImageError::Exists(_))
+        ));
     }
 
     #[test]
@@ -246,6 +276,9 @@ mod tests {
         }
         assert!(store.add("root", Path::new("/")).is_err());
         std::os::unix::fs::symlink("/etc", data.path().join("proc")).unwrap();
-        assert!(matches!(store.add("link", data.path()), Err(ImageError::NotARootfs { .. })));
+        assert!(matches!(
+            store.add("link", data.path()),
+            Err(ImageError::NotARootfs { .. })
+        ));
     }
 }

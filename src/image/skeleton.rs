@@ -17,7 +17,10 @@ impl Builder {
         let root = target.with_extension("new");
         remove(&root)?;
         fs::create_dir_all(&root).map_err(io_error("create", &root))?;
-        let builder = Builder { root, target: target.to_owned() };
+        let builder = Builder {
+            root,
+            target: target.to_owned(),
+        };
         builder.set(Path::new(""), 0o755, 0)?;
         Ok(builder)
     }
@@ -45,7 +48,9 @@ impl Builder {
     /// Copies what is at `source` to `name`: a directory with all below it, a file, a link as a link. Only what
     /// everybody may read is taken; anything else, and what does not exist, is passed over.
     pub(super) fn copy(&self, source: &Path, name: &str) -> Result<(), ImageError> {
-        let Ok(status) = fs::symlink_metadata(source) else { return Ok(()) };
+        let Ok(status) = fs::symlink_metadata(source) else {
+            return Ok(());
+        };
         if status.is_symlink() {
             let to = fs::read_link(source).map_err(io_error("read", source))?;
             self.link(name, &to)

@@ -19,7 +19,8 @@ pub fn enter(state: &Path, uid: u32, gid: u32) -> Result<()> {
     sys::mount_setattr(root.as_fd(), 0, None, true).step("make all mounts private")?;
     let attributes = mounts::NOSUID_NODEV | libc::MOUNT_ATTR_NOEXEC;
     let place = mounts::host_dir(state)?;
-    let state = sys::open_tree_clone(place.as_fd(), c"", false).step("clone the state directory")?;
+    let state =
+        sys::open_tree_clone(place.as_fd(), c"", false).step("clone the state directory")?;
     sys::mount_setattr(state.as_fd(), attributes, None, false).step("clone the state directory")?;
     let jail = mounts::tmpfs(4096, 8, 0, "755", attributes)?;
     mkdirat(&jail, &STATE[1..], Mode::from_bits_truncate(0o755)).step("make /state")?;

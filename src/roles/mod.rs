@@ -44,7 +44,7 @@ pub fn run() -> Option<ExitCode> {
     Some(match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cellblock: {}", crate::cli::chain(error.as_ref()));
+            eprintln!("cellblock: {}", crate::log::chain(error.as_ref()));
             ExitCode::FAILURE
         }
     })

@@ -17,7 +17,7 @@ pub fn run() -> Result<(), Error> {
     let _lock = sys::inherited_fd(fds::LOCK)?;
     nix::sys::prctl::set_dumpable(false)?;
     nix::sys::prctl::set_name(c"cellblock-warden")?;
-    crate::cli::log::init(settings.log_format);
+    crate::log::init(settings.log_format);
     server::run(settings, link, supervisor, |supervisor| {
         let _ = packet::send(supervisor.as_fd(), READY, &[]);
     })

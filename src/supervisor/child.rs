@@ -50,7 +50,9 @@ impl Program {
         let mut image = std::fs::File::from(memfd_create(c"cellblock", flags)?);
         std::io::copy(&mut std::fs::File::open("/proc/self/exe")?, &mut image)?;
         fcntl(&image, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
-        Ok(Program { image: image.into() })
+        Ok(Program {
+            image: image.into(),
+        })
     }
 
     /// Starts a role with `settings` and its end of the socket between the two roles.
@@ -62,13 +64,17 @@ impl Program {
         lock: &OwnedFd,
     ) -> Result<Child, Box<dyn std::error::Error>> {
         let (control, theirs) = packet::pair()?;
-        let mut memfd =
-            std::fs::File::from(memfd_create(c"settings", MFdFlags::MFD_CLOEXEC)?);
+        let mut memfd = std::fs::File::from(memfd_create(c"settings", MFdFlags::MFD_CLOEXEC)?);
         memfd.write_all(settings)?;
         memfd.rewind()?;
         let role = CString::new(role)?;
         match sys::clone3(0, None)? {
-            Cloned::Parent { pid, pidfd } => Ok(Child { pid, pidfd, control, code: None }),
+            Cloned::Parent { pid, pidfd } => Ok(Child {
+                pid,
+                pidfd,
+                control,
+                code: None,
+            }),
             Cloned::Child => {
                 let given = [theirs.as_fd(), link.as_fd(), memfd.as_fd(), lock.as_fd()];
                 let error = self.become_role(&role, given);
@@ -89,6 +95,7 @@ impl Program {
             if role.as_c_str() == crate::roles::WARDEN_C {
                 sys::dup_onto(null.as_fd(), 1, false)?;
             }
+            drop(null);
             // First out of the way of the numbers that they are to have.
             let mut high = Vec::new();
             for fd in given.into_iter().chain([self.image.as_fd()]) {

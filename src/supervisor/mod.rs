@@ -8,13 +8,13 @@
 mod child;
 mod setup;
 
-pub use child::fds;
+pub use child::{Program, fds};
 
 use crate::config::Config;
 use crate::roles::{API, ApiSettings, READY, WARDEN};
 use crate::sys::packet;
 use crate::warden::server::Settings;
-use child::{Child, Program};
+use child::Child;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -36,7 +36,7 @@ pub fn serve(config: &Config) -> ExitCode {
     match run(config) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("cellblock: {}", crate::cli::chain(error.as_ref()));
+            eprintln!("cellblock: {}", crate::log::chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -45,14 +45,25 @@ pub fn serve(config: &Config) -> ExitCode {
 fn run(config: &Config) -> Result<u8, Error> {
     let home = setup::prepare(config)?;
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGCHLD,
+    ] {
         signals.add(signal);
     }
     signals.thread_block()?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(&signals, flags)?;
     let program = Program::new()?;
-    Supervisor { config, home, signals, program }.supervise()
+    Supervisor {
+        config,
+        home,
+        signals,
+        program,
+    }
+    .supervise()
 }
 
 struct Supervisor<'a> {
@@ -117,7 +128,9 @@ impl Supervisor<'_> {
             log_format: self.config.log_format,
         };
         let settings = serde_json::to_vec(&settings)?;
-        let child = self.program.start(WARDEN, &settings, &warden_end, &self.home.lock)?;
+        let child = self
+            .program
+            .start(WARDEN, &settings, &warden_end, &self.home.lock)?;
         drop(warden_end);
         let mut buffer = [0; 16];
         match packet::receive(child.control.as_fd(), &mut buffer)? {
@@ -138,7 +151,11 @@ impl Supervisor<'_> {
 
     /// Waits for a signal or a word of the api process; true when the service is to end.
     fn wait(&self, api: &Child, ready: &mut bool) -> Result<bool, Error> {
-        let api_events = if *ready { PollFlags::empty() } else { PollFlags::POLLIN };
+        let api_events = if *ready {
+            PollFlags::empty()
+        } else {
+            PollFlags::POLLIN
+        };
         let mut fds = [
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(api.control.as_fd(), api_events),
@@ -177,5 +194,9 @@ impl Supervisor<'_> {
 }
 
 fn count(failures: u32, started: Instant) -> u32 {
-    if started.elapsed() < SHORT_LIFE { failures + 1 } else { 1 }
+    if started.elapsed() < SHORT_LIFE {
+        failures + 1
+    } else {
+        1
+    }
 }

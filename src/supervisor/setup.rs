@@ -33,21 +33,31 @@ pub fn prepare(config: &Config) -> Result<Home, Error> {
     if !nix::unistd::geteuid().is_root() {
         return Err("`serve` makes namespaces, mounts and cgroups: run it as root".into());
     }
-    crate::cli::doctor::refuse_missing(config)?;
+    if let Some(refusal) = crate::doctor::refusal(config) {
+        return Err(refusal.into());
+    }
     let data_dir = config.data_dir.clone();
     directory(&data_dir, 0)?;
     let state = data_dir.join("state");
     directory(&state, config.api_uid)?;
     let lock = lock(&data_dir.join("lock"))?;
     let instance = instance(&data_dir.join("instance"))?;
-    let home = Home { data_dir, instance, lock };
+    let home = Home {
+        data_dir,
+        instance,
+        lock,
+    };
     home.ensure_token(&state)?;
     Ok(home)
 }
 
 fn directory(path: &Path, owner: u32) -> Result<(), Error> {
     let named = |error: io::Error| format!("data directory {}: {error}", path.display());
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(named)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(named)?;
     fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(named)?;
     chown(path, Some(owner), Some(owner)).map_err(named)?;
     Ok(())
@@ -90,7 +100,11 @@ fn instance(path: &Path) -> Result<String, Error> {
             if text.len() == 8 && text.chars().all(|c| c.is_ascii_hexdigit()) {
                 return Ok(text.to_owned());
             }
-            Err(format!("{}: not eight hexadecimal digits; remove it", path.display()).into())
+            Err(format!(
+                "{}: not eight hexadecimal digits; remove it",
+                path.display()
+            )
+            .into())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let text = hex(&random::<4>()?);
@@ -152,7 +166,7 @@ impl Home {
 
 fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)?;
+    getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
     Ok(bytes)
 }
 

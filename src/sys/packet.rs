@@ -23,7 +23,12 @@ pub struct Packet {
 
 /// A connected pair of packet sockets, both close-on-exec.
 pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
-    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+    socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
 }
 
 /// Sends `bytes` and `fds` in one packet.
@@ -33,9 +38,20 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     let numbers: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
     let rights = [ControlMessage::ScmRights(&numbers)];
-    let control = if fds.is_empty() { &rights[..0] } else { &rights[..] };
+    let control = if fds.is_empty() {
+        &rights[..0]
+    } else {
+        &rights[..]
+    };
     let flags = MsgFlags::MSG_NOSIGNAL;
-    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None).map(drop)
+    sendmsg::<()>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(bytes)],
+        control,
+        flags,
+        None,
+    )
+    .map(drop)
 }
 
 /// Receives one packet; `None` is the peer's end. There is room for every descriptor that the kernel may pass, so none
@@ -52,11 +68,18 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Option<Packe
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = control {
             // SAFETY: the kernel has just installed these descriptors for this call; nobody else owns them.
-            fds.extend(numbers.iter().map(|number| unsafe { OwnedFd::from_raw_fd(*number) }));
+            fds.extend(
+                numbers
+                    .iter()
+                    .map(|number| unsafe { OwnedFd::from_raw_fd(*number) }),
+            );
         }
     }
     if message.flags.contains(MsgFlags::MSG_TRUNC) {
         return Err(Errno::EMSGSIZE);
     }
-    Ok((message.bytes > 0).then_some(Packet { length: message.bytes, fds }))
+    Ok((message.bytes > 0).then_some(Packet {
+        length: message.bytes,
+        fds,
+    }))
 }

@@ -100,7 +100,11 @@ impl Warden {
         replacements: mpsc::UnboundedReceiver<OwnedFd>,
     ) -> io::Result<Warden> {
         let (calls, queue) = mpsc::unbounded_channel();
-        tokio::spawn(link::run(link::register(socket)?, replacements, queue));
+        tokio::spawn(link::run(
+            crate::sys::polled::register(socket)?,
+            replacements,
+            queue,
+        ));
         Ok(Warden { calls })
     }
 
@@ -124,7 +128,11 @@ impl Warden {
         let mut all = Vec::new();
         loop {
             let after = all.last().copied();
-            match self.ask(|seq| Request::ListRuntimes { seq, after }, None).await?.0 {
+            match self
+                .ask(|seq| Request::ListRuntimes { seq, after }, None)
+                .await?
+                .0
+            {
                 Reply::Runtimes { ids, .. } if ids.is_empty() => return Ok(all),
                 Reply::Runtimes { ids, .. } => all.extend(ids),
                 _ => return Err(unexpected()),
@@ -142,10 +150,18 @@ impl Warden {
 
     /// Opens a cell and starts the command.
     pub async fn exec(&self, request: ExecRequest) -> Result<RunningExec, WardenError> {
-        let ExecRequest { runtime, runtime_resources, cell_resources, hostname, command, stdin } =
-            request;
-        let memfd = sealed(&command)
-            .map_err(|source| WardenError::Io { operation: "seal the command", source })?;
+        let ExecRequest {
+            runtime,
+            runtime_resources,
+            cell_resources,
+            hostname,
+            command,
+            stdin,
+        } = request;
+        let memfd = sealed(&command).map_err(|source| WardenError::Io {
+            operation: "seal the command",
+            source,
+        })?;
         let (tell_end, ended) = oneshot::channel();
         let message = |seq| Request::Exec {
             seq,
@@ -155,23 +171,47 @@ impl Warden {
             hostname,
             stdin,
         };
-        let call = link::Ask { fd: Some(memfd), ended: Some(tell_end) };
+        let call = link::Ask {
+            fd: Some(memfd),
+            ended: Some(tell_end),
+        };
         let (reply, fds, seq) = self.ask_with(message, call).await?;
-        let mut end = End { seq: Some(seq), calls: self.calls.clone(), ended };
-        let Reply::Started { .. } = reply else { return Err(unexpected()) };
+        let mut end = End {
+            seq: Some(seq),
+            calls: self.calls.clone(),
+            ended,
+        };
+        let Reply::Started { .. } = reply else {
+            return Err(unexpected());
+        };
         let pipes = (|| {
             let mut fds = fds.into_iter();
-            let mut next = || fds.next().ok_or_else(|| io::Error::other("a pipe is missing"));
+            let mut next = || {
+                fds.next()
+                    .ok_or_else(|| io::Error::other("a pipe is missing"))
+            };
             let stdout = pipe::Receiver::from_owned_fd(next()?)?;
             let stderr = pipe::Receiver::from_owned_fd(next()?)?;
-            let stdin = if stdin { Some(pipe::Sender::from_owned_fd(next()?)?) } else { None };
+            let stdin = if stdin {
+                Some(pipe::Sender::from_owned_fd(next()?)?)
+            } else {
+                None
+            };
             Ok((stdin, stdout, stderr))
         })();
         match pipes {
-            Ok((stdin, stdout, stderr)) => Ok(RunningExec { stdin, stdout, stderr, end }),
+            Ok((stdin, stdout, stderr)) => Ok(RunningExec {
+                stdin,
+                stdout,
+                stderr,
+                end,
+            }),
             Err(source) => {
                 end.kill();
-                Err(WardenError::Io { operation: "take over the command's pipes", source })
+                Err(WardenError::Io {
+                    operation: "take over the command's pipes",
+                    source,
+                })
             }
         }
     }
@@ -188,7 +228,9 @@ impl Warden {
         message: impl FnOnce(u64) -> Request,
         fd: Option<OwnedFd>,
     ) -> Result<(Reply, Vec<OwnedFd>), WardenError> {
-        let (reply, fds, _) = self.ask_with(message, link::Ask { fd, ended: None }).await?;
+        let (reply, fds, _) = self
+            .ask_with(message, link::Ask { fd, ended: None })
+            .await?;
         Ok((reply, fds))
     }
 
@@ -199,7 +241,12 @@ impl Warden {
     ) -> Result<(Reply, Vec<OwnedFd>, u64), WardenError> {
         let seq = link::next_seq();
         let (tell, answer) = oneshot::channel();
-        let call = link::Call::Ask { seq, message: message(seq), ask, answer: tell };
+        let call = link::Call::Ask {
+            seq,
+            message: message(seq),
+            ask,
+            answer: tell,
+        };
         self.calls.send(call).map_err(|_| WardenError::Lost)?;
         // A caller that goes away meanwhile leaves the exec to the link, which kills it when it starts.
         let (reply, fds) = answer.await.map_err(|_| WardenError::Lost)??;
@@ -221,7 +268,9 @@ impl RunningExec {
     /// # Errors
     /// [`WardenError::Lost`] when the warden died, and the cell with it.
     pub async fn ended(&mut self) -> Result<Ended, WardenError> {
-        let ended = (&mut self.end.ended).await.unwrap_or(Err(WardenError::Lost));
+        let ended = (&mut self.end.ended)
+            .await
+            .unwrap_or(Err(WardenError::Lost));
         self.end.seq = None;
         ended
     }
@@ -243,7 +292,10 @@ impl Drop for End {
 
 fn unexpected() -> WardenError {
     let source = io::Error::other("an answer of another kind than asked for");
-    WardenError::Io { operation: "understand the warden", source }
+    WardenError::Io {
+        operation: "understand the warden",
+        source,
+    }
 }
 
 /// A memfd that holds `bytes` and can't be changed any more.

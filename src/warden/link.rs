@@ -2,11 +2,11 @@
 //! the warden's end tells everyone. See [`crate::warden::client`] for the calls.
 
 use crate::sys::packet;
+use crate::sys::polled::{Polled, register};
 use crate::warden::client::{Ended, WardenError};
 use crate::warden::protocol::{MAX_MESSAGE, Reply, Request};
 use nix::errno::Errno;
 use std::collections::HashMap;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::unix::AsyncFd;
@@ -47,13 +47,6 @@ pub fn next_seq() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Makes a socket known to the tokio runtime.
-pub fn register(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    AsyncFd::new(socket)
-}
-
 /// What waits for the warden.
 #[derive(Default)]
 struct Pending {
@@ -80,11 +73,22 @@ impl Pending {
             | Reply::Runtimes { seq, .. }
             | Reply::Images { seq, .. }
             | Reply::Started { seq } => *seq,
-            Reply::Ended { seq, end, oom_killed, cpu_exceeded, usage } => {
+            Reply::Ended {
+                seq,
+                end,
+                oom_killed,
+                cpu_exceeded,
+                usage,
+            } => {
                 let (end, usage) = (end.clone(), *usage);
                 let (oom_killed, cpu_exceeded) = (*oom_killed, *cpu_exceeded);
                 if let Some(tell) = self.ends.remove(seq) {
-                    let _ = tell.send(Ok(Ended { end, oom_killed, cpu_exceeded, usage }));
+                    let _ = tell.send(Ok(Ended {
+                        end,
+                        oom_killed,
+                        cpu_exceeded,
+                        usage,
+                    }));
                 }
                 return None;
             }
@@ -93,14 +97,17 @@ impl Pending {
         if !started {
             self.ends.remove(&seq);
         }
-        let unwanted = self.answers.remove(&seq).is_none_or(|a| a.send(Ok((reply, fds))).is_err());
+        let unwanted = self
+            .answers
+            .remove(&seq)
+            .is_none_or(|a| a.send(Ok((reply, fds))).is_err());
         (started && unwanted).then_some(seq)
     }
 }
 
 /// Runs until every handle is gone, or no further warden can come.
 pub async fn run(
-    mut socket: AsyncFd<OwnedFd>,
+    mut socket: AsyncFd<Polled>,
     mut replacements: mpsc::UnboundedReceiver<OwnedFd>,
     mut calls: mpsc::UnboundedReceiver<Call>,
 ) {
@@ -112,7 +119,9 @@ pub async fn run(
         pending.lose();
         tracing::warn!("the warden is gone; waiting for the next one");
         socket = loop {
-            let Some(next) = replacements.recv().await else { return };
+            let Some(next) = replacements.recv().await else {
+                return;
+            };
             match register(next) {
                 Ok(socket) => break socket,
                 Err(error) => tracing::error!(%error, "the new warden's socket can't be used"),
@@ -123,7 +132,7 @@ pub async fn run(
 
 /// Serves one warden; true when there is nobody left to serve it for.
 async fn talk(
-    socket: &AsyncFd<OwnedFd>,
+    socket: &AsyncFd<Polled>,
     calls: &mut mpsc::UnboundedReceiver<Call>,
     pending: &mut Pending,
 ) -> bool {
@@ -172,7 +181,7 @@ async fn talk(
 }
 
 async fn send(
-    socket: &AsyncFd<OwnedFd>,
+    socket: &AsyncFd<Polled>,
     message: &Request,
     fd: Option<&OwnedFd>,
 ) -> Result<(), Errno> {

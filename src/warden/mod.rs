@@ -5,5 +5,5 @@
 
 pub mod client;
 mod link;
-pub mod server;
 pub mod protocol;
+pub mod server;

@@ -93,7 +93,10 @@ impl Catalogue {
     /// Reads all records and removes what an interrupted creation or deletion left.
     pub fn load(settings: &Settings) -> io::Result<Catalogue> {
         let directory = settings.data_dir.join("runtimes");
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)?;
         let mut catalogue = Catalogue {
             directory: directory.clone(),
             first_base: settings.uid_base,
@@ -143,9 +146,18 @@ impl Catalogue {
 
     /// Adds a runtime that is on disk.
     pub fn insert(&mut self, record: Record) {
-        self.taken.insert(record.uid_base.wrapping_sub(self.first_base) / RANGE);
+        self.taken
+            .insert(record.uid_base.wrapping_sub(self.first_base) / RANGE);
         let (state, cells, closing) = (State::Unmounted, HashSet::new(), None);
-        self.runtimes.insert(record.spec.id, Runtime { record, state, cells, closing });
+        self.runtimes.insert(
+            record.spec.id,
+            Runtime {
+                record,
+                state,
+                cells,
+                closing,
+            },
+        );
     }
 
     /// Forgets a runtime; its range is free again.
@@ -164,12 +176,18 @@ impl Catalogue {
     pub fn page(&self, after: Option<Uuid>, count: usize) -> Vec<Uuid> {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
-        self.runtimes.range((from, Unbounded)).take(count).map(|(id, _)| *id).collect()
+        self.runtimes
+            .range((from, Unbounded))
+            .take(count)
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// Whether any runtime holds mounts that could be let go.
     pub fn any_mounted(&self) -> bool {
-        self.runtimes.values().any(|runtime| matches!(runtime.state, State::Mounted(_)))
+        self.runtimes
+            .values()
+            .any(|runtime| matches!(runtime.state, State::Mounted(_)))
     }
 
     /// Ids of mounted runtimes without cells that were last used before `before`.
@@ -178,7 +196,11 @@ impl Catalogue {
             State::Mounted(mounted) => runtime.cells.is_empty() && mounted.last_used < before,
             _ => false,
         };
-        self.runtimes.iter().filter(|(_, r)| idle(r)).map(|(id, _)| *id).collect()
+        self.runtimes
+            .iter()
+            .filter(|(_, r)| idle(r))
+            .map(|(id, _)| *id)
+            .collect()
     }
 }
 
@@ -195,6 +217,8 @@ fn read(directory: &Path, name: &str) -> io::Result<Record> {
     if record.spec.id.to_string() == name {
         Ok(record)
     } else {
-        Err(io::Error::other("the record names another runtime than the directory"))
+        Err(io::Error::other(
+            "the record names another runtime than the directory",
+        ))
     }
 }

@@ -97,7 +97,10 @@ impl Cells {
 
     /// Kills every process of every cell.
     pub fn kill_all(&self) {
-        self.slots.values().filter_map(|cell| cell.opened.as_ref()).for_each(kill);
+        self.slots
+            .values()
+            .filter_map(|cell| cell.opened.as_ref())
+            .for_each(kill);
     }
 
     /// Removes a runtime's group, now or when it is empty.
@@ -143,7 +146,10 @@ impl Warden {
 
         self.cells.next = self.cells.next.wrapping_add(1);
         let slot = self.cells.next;
-        let stdio = Stdio { command, streams: [stdin_read, stdout_write, stderr_write] };
+        let stdio = Stdio {
+            command,
+            streams: [stdin_read, stdout_write, stderr_write],
+        };
         let cell = Cell {
             request,
             uid_base,
@@ -161,7 +167,9 @@ impl Warden {
         ends.extend(stdin.then_some(stdin_write));
         self.reply(&Reply::Started { seq }, ends);
 
-        let Some(runtime) = self.catalogue.get(id) else { return Ok(()) };
+        let Some(runtime) = self.catalogue.get(id) else {
+            return Ok(());
+        };
         match &mut runtime.state {
             State::Mounted(_) => self.open_cell(slot),
             State::Mounting(waiting) => waiting.push(slot),
@@ -187,16 +195,25 @@ impl Warden {
     }
 
     fn try_open(&mut self, slot: u32) -> Result<(), Box<dyn Error>> {
-        let Some(cell) = self.cells.slots.get_mut(&slot) else { return Ok(()) };
-        let runtime = self.catalogue.get(cell.request.runtime).ok_or("the runtime is gone")?;
+        let Some(cell) = self.cells.slots.get_mut(&slot) else {
+            return Ok(());
+        };
+        let runtime = self
+            .catalogue
+            .get(cell.request.runtime)
+            .ok_or("the runtime is gone")?;
         let record = &runtime.record;
-        let State::Mounted(mounted) = &mut runtime.state else { return Err("not mounted".into()) };
+        let State::Mounted(mounted) = &mut runtime.state else {
+            return Err("not mounted".into());
+        };
         mounted.last_used = Instant::now();
         if mounted.resources != Some(cell.request.runtime_resources) {
             mounted.group.set(&cell.request.runtime_resources)?;
             mounted.resources = Some(cell.request.runtime_resources);
         }
-        let group = mounted.group.cell(&slot.to_string(), &cell.request.cell_resources)?;
+        let group = mounted
+            .group
+            .cell(&slot.to_string(), &cell.request.cell_resources)?;
         let filesystem = record.spec.filesystem;
         let fresh_bytes = record.spec.disk_mib * crate::resources::MIB;
         let spec = Spec {
@@ -216,8 +233,12 @@ impl Warden {
                 return Err(error.into());
             }
         };
-        let mut opened =
-            Opened { pid: opened.pid, pidfd: opened.pidfd, control: opened.control, group };
+        let mut opened = Opened {
+            pid: opened.pid,
+            pidfd: opened.pidfd,
+            control: opened.control,
+            group,
+        };
         let watched = self.watch(slot, &opened);
         opened.group.attached();
         if let Err(errno) = watched {
@@ -236,7 +257,8 @@ impl Warden {
         nonblocking(&opened.control)?;
         let readable = EpollFlags::EPOLLIN;
         let add = |fd, flags, source: Source| {
-            self.epoll.add::<std::os::fd::BorrowedFd<'_>>(fd, EpollEvent::new(flags, source.pack()))
+            self.epoll
+                .add::<std::os::fd::BorrowedFd<'_>>(fd, EpollEvent::new(flags, source.pack()))
         };
         add(opened.control.as_fd(), readable, Source::Control(slot))?;
         add(opened.pidfd.as_fd(), readable, Source::Exit(slot))?;
@@ -250,7 +272,9 @@ impl Warden {
     /// Hears what a cell has to say.
     pub(super) fn cell_spoke(&mut self, slot: u32) {
         let mut buffer = [0; MAX_REPORT];
-        let Some(cell) = self.cells.slots.get_mut(&slot) else { return };
+        let Some(cell) = self.cells.slots.get_mut(&slot) else {
+            return;
+        };
         let Some(opened) = &cell.opened else { return };
         loop {
             let packet = match packet::receive(opened.control.as_fd(), &mut buffer) {
@@ -264,7 +288,9 @@ impl Warden {
             };
             match serde_json::from_slice(&buffer[..packet.length]) {
                 Ok(FromCell::UserNamespaceMade) => {
-                    let Some(stdio) = cell.stdio.take() else { continue };
+                    let Some(stdio) = cell.stdio.take() else {
+                        continue;
+                    };
                     if let Err(error) = start(opened, cell.uid_base, &stdio) {
                         tracing::error!(error = error.as_ref(), "a cell could not be started");
                         cell.end.get_or_insert(CellEnd::SetupFailed);
@@ -287,8 +313,12 @@ impl Warden {
     pub(super) fn cell_is_gone(&mut self, slot: u32) {
         // What it said last may still be in the socket.
         self.cell_spoke(slot);
-        let Some(mut cell) = self.cells.slots.remove(&slot) else { return };
-        let Some(opened) = cell.opened.take() else { return };
+        let Some(mut cell) = self.cells.slots.remove(&slot) else {
+            return;
+        };
+        let Some(opened) = cell.opened.take() else {
+            return;
+        };
         let _ = self.epoll.delete(&opened.control);
         let _ = self.epoll.delete(&opened.pidfd);
         if let Some((fd, _)) = opened.group.oom_source() {
@@ -298,7 +328,11 @@ impl Warden {
         let logged = |error: CgroupError| {
             tracing::error!(error = &error as &dyn Error, "reading a cell's group");
         };
-        let oom_killed = opened.group.oom_kills().map_err(logged).is_ok_and(|count| count > 0);
+        let oom_killed = opened
+            .group
+            .oom_kills()
+            .map_err(logged)
+            .is_ok_and(|count| count > 0);
         let usage = opened.group.usage().map_err(logged).unwrap_or_default();
         self.cells.graves.push(Grave::Cell(opened.group));
         self.finish(slot, cell, oom_killed, usage);
@@ -307,17 +341,30 @@ impl Warden {
 
     /// Ends an exec whose cell was never opened.
     pub(super) fn end_unopened(&mut self, slot: u32, end: CellEnd) {
-        let Some(mut cell) = self.cells.slots.remove(&slot) else { return };
+        let Some(mut cell) = self.cells.slots.remove(&slot) else {
+            return;
+        };
         cell.end = Some(end);
         self.finish(slot, cell, false, Usage::default());
     }
 
     fn finish(&mut self, slot: u32, cell: Cell, oom_killed: bool, usage: Usage) {
-        let Request { seq, runtime: id, .. } = cell.request;
+        let Request {
+            seq, runtime: id, ..
+        } = cell.request;
         self.cells.by_seq.remove(&seq);
         let end = cell.end.unwrap_or(CellEnd::Killed);
         let cpu_exceeded = cell.cpu_exceeded;
-        self.reply(&Reply::Ended { seq, end, oom_killed, cpu_exceeded, usage }, Vec::new());
+        self.reply(
+            &Reply::Ended {
+                seq,
+                end,
+                oom_killed,
+                cpu_exceeded,
+                usage,
+            },
+            Vec::new(),
+        );
         if let Some(runtime) = self.catalogue.get(id) {
             runtime.cells.remove(&slot);
             if let State::Mounted(mounted) = &mut runtime.state {
@@ -335,7 +382,9 @@ impl Warden {
     }
 
     pub(super) fn kill_slot(&mut self, slot: u32) {
-        let Some(cell) = self.cells.slots.get(&slot) else { return };
+        let Some(cell) = self.cells.slots.get(&slot) else {
+            return;
+        };
         if let Some(opened) = &cell.opened {
             return kill(opened);
         }
@@ -350,7 +399,9 @@ impl Warden {
     /// A notification of the memory controller: kills the cell at the first kill that is counted. With v2 the kernel has
     /// done that already (memory.oom.group); killing again does no harm.
     pub(super) fn cell_ran_out_of_memory(&mut self, slot: u32) {
-        let Some(cell) = self.cells.slots.get_mut(&slot) else { return };
+        let Some(cell) = self.cells.slots.get_mut(&slot) else {
+            return;
+        };
         let Some(opened) = &cell.opened else { return };
         cell.oom_suspected = true;
         if opened.group.oom_kills().is_ok_and(|count| count > 0) {
@@ -367,7 +418,9 @@ impl Warden {
                 cell.oom_suspected = false;
                 kill(opened);
             }
-            let Some(limit) = cell.request.cell_resources.cpu_secs else { continue };
+            let Some(limit) = cell.request.cell_resources.cpu_secs else {
+                continue;
+            };
             let used = opened.group.cpu_us().unwrap_or(0);
             if !cell.cpu_exceeded && used >= limit.saturating_mul(1_000_000) {
                 cell.cpu_exceeded = true;

@@ -17,7 +17,11 @@ use std::time::{Duration, Instant};
 pub const MIN_MIB: u64 = 16;
 
 /// Where distributions keep the tool.
-const MKFS: [&str; 3] = ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4", "/usr/bin/mkfs.ext4"];
+const MKFS: [&str; 3] = [
+    "/usr/sbin/mkfs.ext4",
+    "/sbin/mkfs.ext4",
+    "/usr/bin/mkfs.ext4",
+];
 
 /// Why a disk can't be made or mounted.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +72,11 @@ fn io<'a>(
     operation: &'static str,
     path: &'a Path,
 ) -> impl FnOnce(std::io::Error) -> DiskError + 'a {
-    move |source| DiskError::Io { operation, path: path.to_owned(), source }
+    move |source| DiskError::Io {
+        operation,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// The tool's path, where it is installed.
@@ -85,7 +93,14 @@ pub fn create(path: &Path, size_mib: u64) -> Result<(), DiskError> {
     drop(file);
     let output = Command::new(tool)
         // No reserved blocks: the tenant's uid is not root's. Tables are zeroed by being sparse.
-        .args(["-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"])
+        .args([
+            "-q",
+            "-F",
+            "-m",
+            "0",
+            "-E",
+            "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+        ])
         .arg(path)
         .env_clear()
         .stdin(Stdio::null())
@@ -95,7 +110,10 @@ pub fn create(path: &Path, size_mib: u64) -> Result<(), DiskError> {
         return Ok(());
     }
     let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(DiskError::Mkfs { path: path.to_owned(), message })
+    Err(DiskError::Mkfs {
+        path: path.to_owned(),
+        message,
+    })
 }
 
 /// Attaches the file to a loop device and mounts it, detached. The device frees itself with the last mount.
@@ -103,7 +121,11 @@ pub fn create(path: &Path, size_mib: u64) -> Result<(), DiskError> {
 /// The lock on the file lives as long as the loop device holds it open, so that a mount that is still on its way out (an
 /// earlier server's, a stopped runtime's) can't be doubled: two mounts of one ext4 would destroy it. Waits up to 10 s.
 pub fn mount(path: &Path) -> Result<OwnedFd, DiskError> {
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io("open", path))?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(io("open", path))?;
     let locked = lock(file, path)?;
     let attached = sys::loop_attach(locked.as_fd());
     let (device, _last_user) = attached.map_err(|e| io("attach", path)(e.into()))?;

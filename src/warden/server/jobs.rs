@@ -39,7 +39,10 @@ pub struct Jobs<T = super::runtimes::Purpose> {
 
 impl<T> Default for Jobs<T> {
     fn default() -> Self {
-        Jobs { running: HashMap::new(), next: 0 }
+        Jobs {
+            running: HashMap::new(),
+            next: 0,
+        }
     }
 }
 
@@ -48,17 +51,20 @@ const RESULT: i32 = 3;
 
 impl<T> Jobs<T> {
     /// Starts `work` in a child and returns its number.
-    pub fn start(
-        &mut self,
-        purpose: T,
-        work: impl FnOnce() -> JobResult,
-    ) -> Result<u32, Errno> {
+    pub fn start(&mut self, purpose: T, work: impl FnOnce() -> JobResult) -> Result<u32, Errno> {
         let (ours, theirs) = packet::pair()?;
         match sys::clone3(0, None)? {
             Cloned::Child => run(theirs, work),
             Cloned::Parent { pid, .. } => {
                 self.next = self.next.wrapping_add(1);
-                self.running.insert(self.next, Running { pid, result: ours, purpose });
+                self.running.insert(
+                    self.next,
+                    Running {
+                        pid,
+                        result: ours,
+                        purpose,
+                    },
+                );
                 Ok(self.next)
             }
         }
@@ -71,7 +77,11 @@ impl<T> Jobs<T> {
 
     /// Takes the result of a job whose socket is readable.
     pub fn take(&mut self, number: u32) -> Option<(T, JobResult)> {
-        let Running { pid, result, purpose } = self.running.remove(&number)?;
+        let Running {
+            pid,
+            result,
+            purpose,
+        } = self.running.remove(&number)?;
         let outcome = receive(&result);
         // It has answered or died: its end is a matter of microseconds.
         let _ = nix::sys::wait::waitpid(pid, None);
@@ -96,7 +106,9 @@ fn run(result: OwnedFd, work: impl FnOnce() -> JobResult) -> ! {
     let kept = sys::dup_onto(result.as_fd(), RESULT, true)
         .and_then(|()| sys::close_range(RESULT + 1, u32::MAX));
     std::mem::forget(result);
-    let Ok(socket) = kept.and_then(|()| sys::inherited_fd(RESULT)) else { sys::exit_now(1) };
+    let Ok(socket) = kept.and_then(|()| sys::inherited_fd(RESULT)) else {
+        sys::exit_now(1)
+    };
     let outcome = work();
     let (answer, fd) = match outcome {
         Ok(fd) => (Ok(()), fd),
@@ -107,16 +119,4 @@ fn run(result: OwnedFd, work: impl FnOnce() -> JobResult) -> ! {
         let _ = packet::send(socket.as_fd(), &bytes, &fds);
     }
     sys::exit_now(0)
-}
-
-/// An error with all its causes, for the log of another process.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    // A packet has room for it.
-    text.chars().take(2000).collect()
 }

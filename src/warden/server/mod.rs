@@ -113,8 +113,14 @@ impl Warden {
         let catalogue = Catalogue::load(&settings)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         nonblocking(&api)?;
-        epoll.add(&api, EpollEvent::new(EpollFlags::EPOLLIN, Source::Api.pack()))?;
-        epoll.add(&supervisor, EpollEvent::new(EpollFlags::EPOLLIN, Source::Supervisor.pack()))?;
+        epoll.add(
+            &api,
+            EpollEvent::new(EpollFlags::EPOLLIN, Source::Api.pack()),
+        )?;
+        epoll.add(
+            &supervisor,
+            EpollEvent::new(EpollFlags::EPOLLIN, Source::Supervisor.pack()),
+        )?;
         Ok(Warden {
             settings,
             epoll,
@@ -226,7 +232,10 @@ impl Warden {
         }
         let mut interest = EpollFlags::EPOLLIN;
         interest.set(EpollFlags::EPOLLOUT, !self.outgoing.is_empty());
-        self.epoll.modify(&self.api, &mut EpollEvent::new(interest, Source::Api.pack()))
+        self.epoll.modify(
+            &self.api,
+            &mut EpollEvent::new(interest, Source::Api.pack()),
+        )
     }
 
     /// Kills every cell, waits for every child, removes every group.

@@ -17,12 +17,19 @@ pub struct Policy {
 
 /// Loads and compiles all profiles, so that a broken one stops the start and not an exec.
 pub fn load(dir: Option<&Path>) -> Result<HashMap<String, Policy>, ProfileError> {
-    ProfileSet::load(dir)?.iter().map(|p| Ok((p.name.clone(), compile(p)?))).collect()
+    ProfileSet::load(dir)?
+        .iter()
+        .map(|p| Ok((p.name.clone(), compile(p)?)))
+        .collect()
 }
 
 fn compile(profile: &Profile) -> Result<Policy, ProfileError> {
     let text = |path: &std::path::PathBuf| path.to_string_lossy().into_owned();
-    let rlimits = profile.rlimits.iter().map(|l| (l.resource, l.soft, l.hard)).collect();
+    let rlimits = profile
+        .rlimits
+        .iter()
+        .map(|l| (l.resource, l.soft, l.hard))
+        .collect();
     let sandbox = Sandbox {
         uid: profile.identity.uid,
         gid: profile.identity.gid,
@@ -35,5 +42,8 @@ fn compile(profile: &Profile) -> Result<Policy, ProfileError> {
         umask: profile.umask,
         seccomp: profile.compile_seccomp()?,
     };
-    Ok(Policy { sandbox, limits: profile.limits.clone() })
+    Ok(Policy {
+        sandbox,
+        limits: profile.limits.clone(),
+    })
 }

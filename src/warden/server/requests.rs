@@ -54,7 +54,10 @@ impl Warden {
 
     fn list_images(&mut self, seq: u64) -> Result<(), Failure> {
         let mut names = self.images.list().map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "can't list images");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "can't list images"
+            );
             Failure::Internal
         })?;
         let mut room = MAX_MESSAGE - 256;
@@ -71,7 +74,10 @@ impl Warden {
         if self.cells.len() >= MAX_CELLS {
             return Err(Failure::NoRoom("cells".to_owned()));
         }
-        let known = self.catalogue.get(request.runtime).filter(|r| r.closing.is_none());
+        let known = self
+            .catalogue
+            .get(request.runtime)
+            .filter(|r| r.closing.is_none());
         let profile = &known.ok_or(Failure::UnknownRuntime)?.record.spec.profile;
         let policy = self.policies.get(profile).ok_or(Failure::UnknownProfile)?;
         check_resources(&request.runtime_resources, &request.cell_resources, policy)?;
@@ -86,7 +92,10 @@ impl Warden {
 
     /// Checks a new runtime's description.
     pub(super) fn check_spec(&mut self, spec: &RuntimeSpec) -> Result<(), Failure> {
-        let policy = self.policies.get(&spec.profile).ok_or(Failure::UnknownProfile)?;
+        let policy = self
+            .policies
+            .get(&spec.profile)
+            .ok_or(Failure::UnknownProfile)?;
         let disk = disk::MIN_MIB..=MAX_DISK_MIB;
         if !disk.contains(&spec.disk_mib) || !policy.limits.disk_mib.allows(spec.disk_mib) {
             return Err(invalid("disk_mib"));
@@ -139,7 +148,9 @@ fn check_hostname(name: &str) -> Result<(), Failure> {
 fn check_command(fd: &OwnedFd) -> Result<(), Failure> {
     let needed = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
     let seals = fcntl(fd, FcntlArg::F_GET_SEALS).map_err(|_| invalid("command"))?;
-    let length = nix::sys::stat::fstat(fd).map_err(|_| invalid("command"))?.st_size;
+    let length = nix::sys::stat::fstat(fd)
+        .map_err(|_| invalid("command"))?
+        .st_size;
     let sealed = SealFlag::from_bits_truncate(seals).contains(needed);
     if sealed && (1..=MAX_ENCODED).contains(&(length as u64)) {
         Ok(())
@@ -172,4 +183,3 @@ mod tests {
         }
     }
 }
-

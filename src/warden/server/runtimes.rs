@@ -8,11 +8,12 @@ use crate::cell::error::CellError;
 use crate::cell::mounts;
 use crate::cell::rootfs::{self, Layers, Writable};
 use crate::image::ImageError;
+use crate::log::chain;
 use crate::resources::{MIB, RuntimeResources};
 use crate::warden::protocol::{CellEnd, Failure, Filesystem, Reply, RuntimeSpec};
 use crate::warden::server::catalogue::{self, Closing, Mounted, Record, State};
 use crate::warden::server::disk::{self, DiskError};
-use crate::warden::server::jobs::{JobError, JobResult, chain};
+use crate::warden::server::jobs::{JobError, JobResult};
 use crate::warden::server::{Source, Warden};
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -65,13 +66,20 @@ impl Warden {
         let target = self.catalogue.path(spec.id);
         let record = Record { spec, uid_base };
         let (job_record, job_layers) = (record.clone(), layers.clone());
-        self.start_job(Purpose::Create { seq, record, layers }, move || {
-            let made = make(&directory, &target, &job_record, &job_layers);
-            if made.is_err() {
-                let _ = std::fs::remove_dir_all(&directory);
-            }
-            made
-        })
+        self.start_job(
+            Purpose::Create {
+                seq,
+                record,
+                layers,
+            },
+            move || {
+                let made = make(&directory, &target, &job_record, &job_layers);
+                if made.is_err() {
+                    let _ = std::fs::remove_dir_all(&directory);
+                }
+                made
+            },
+        )
         .inspect_err(|_| self.catalogue.release(uid_base))
     }
 
@@ -119,9 +127,15 @@ impl Warden {
         if let Some(socket) = self.jobs.socket(number) {
             let _ = self.epoll.delete(socket);
         }
-        let Some((purpose, result)) = self.jobs.take(number) else { return };
+        let Some((purpose, result)) = self.jobs.take(number) else {
+            return;
+        };
         match purpose {
-            Purpose::Create { seq, record, layers } => {
+            Purpose::Create {
+                seq,
+                record,
+                layers,
+            } => {
                 let (id, uid_base) = (record.spec.id, record.uid_base);
                 match result {
                     Ok(template) => {
@@ -137,7 +151,9 @@ impl Warden {
                 }
             }
             Purpose::Mount { id, layers } => {
-                let Some(runtime) = self.catalogue.get(id) else { return };
+                let Some(runtime) = self.catalogue.get(id) else {
+                    return;
+                };
                 let State::Mounting(waiting) =
                     std::mem::replace(&mut runtime.state, State::Unmounted)
                 else {
@@ -175,13 +191,25 @@ impl Warden {
 
     fn mounted(&mut self, id: Uuid, template: Option<OwnedFd>, layers: Layers) {
         // Real limits come with each exec; until the first one there is nothing in the group.
-        let none_yet = RuntimeResources { memory_bytes: 64 * MIB, pids: 64, cpu_millis: 1000 };
+        let none_yet = RuntimeResources {
+            memory_bytes: 64 * MIB,
+            pids: 64,
+            cpu_millis: 1000,
+        };
         let group = self.cgroups.runtime(&id.simple().to_string(), &none_yet);
-        let (Some(template), Some(runtime)) = (template, self.catalogue.get(id)) else { return };
+        let (Some(template), Some(runtime)) = (template, self.catalogue.get(id)) else {
+            return;
+        };
         match group {
             Ok(group) => {
                 let last_used = Instant::now();
-                runtime.state = State::Mounted(Mounted { template, layers, group, resources: None, last_used });
+                runtime.state = State::Mounted(Mounted {
+                    template,
+                    layers,
+                    group,
+                    resources: None,
+                    last_used,
+                });
             }
             Err(error) => {
                 tracing::error!(%id, error = &error as &dyn Error, "no cgroup for the runtime");
@@ -198,7 +226,9 @@ impl Warden {
     ) -> Result<(), Failure> {
         let runtime = self.catalogue.get(id).ok_or(Failure::UnknownRuntime)?;
         if runtime.closing.is_some() {
-            return Err(Failure::Invalid("id: the runtime is being closed already".to_owned()));
+            return Err(Failure::Invalid(
+                "id: the runtime is being closed already".to_owned(),
+            ));
         }
         runtime.closing = Some(Closing { seq, delete });
         for slot in runtime.cells.iter().copied().collect::<Vec<_>>() {
@@ -210,8 +240,12 @@ impl Warden {
 
     /// Goes on with a close once no cell and no mount job is left.
     pub(super) fn finish_closing(&mut self, id: Uuid) {
-        let Some(runtime) = self.catalogue.get(id) else { return };
-        let Some(Closing { seq, delete }) = runtime.closing else { return };
+        let Some(runtime) = self.catalogue.get(id) else {
+            return;
+        };
+        let Some(Closing { seq, delete }) = runtime.closing else {
+            return;
+        };
         if !runtime.cells.is_empty() || matches!(runtime.state, State::Mounting(_)) {
             return;
         }
@@ -228,7 +262,9 @@ impl Warden {
             let removed = std::fs::rename(&path, &unfinished)
                 // Only a disk image and a record: no tenant's tree is walked.
                 .and_then(|()| std::fs::remove_dir_all(&unfinished));
-            removed.map(|()| None).map_err(|error| JobError::Other(chain(&error)))
+            removed
+                .map(|()| None)
+                .map_err(|error| JobError::Other(chain(&error)))
         });
         if let Err(failure) = started {
             if let Some(runtime) = self.catalogue.get(id) {
@@ -239,7 +275,9 @@ impl Warden {
     }
 
     fn let_go(&mut self, id: Uuid) {
-        let Some(runtime) = self.catalogue.get(id) else { return };
+        let Some(runtime) = self.catalogue.get(id) else {
+            return;
+        };
         if let State::Mounted(mounted) = std::mem::replace(&mut runtime.state, State::Unmounted) {
             self.cells.bury_runtime(mounted.group);
         }
@@ -247,7 +285,9 @@ impl Warden {
 
     /// Lets go of the mounts of runtimes that are not in use.
     pub(super) fn evict_idle(&mut self, now: Instant) {
-        let Some(before) = now.checked_sub(IDLE) else { return };
+        let Some(before) = now.checked_sub(IDLE) else {
+            return;
+        };
         for id in self.catalogue.idle_since(before) {
             self.let_go(id);
         }
@@ -312,11 +352,16 @@ fn mount(directory: &Path, record: &Record, layers: &Layers) -> JobResult {
         }
         Filesystem::Ephemeral | Filesystem::ReadOnly => None,
     };
-    let writable = if disk.is_some() { Writable::Disk } else { Writable::None };
+    let writable = if disk.is_some() {
+        Writable::Disk
+    } else {
+        Writable::None
+    };
     let template = rootfs::scaffold(layers, disk, base, directory).map_err(|error| {
         if error.source == Errno::EINVAL && error.step.starts_with("idmap") {
             // No host path in it: this text reaches the client.
-            let reason = "its file system does not support idmapped mounts; copy it to ext4, xfs or btrfs";
+            let reason =
+                "its file system does not support idmapped mounts; copy it to ext4, xfs or btrfs";
             return JobError::BadImage(reason.to_owned());
         }
         JobError::Other(chain(&error))
@@ -331,7 +376,9 @@ fn mount(directory: &Path, record: &Record, layers: &Layers) -> JobResult {
     for place in [c"proc", c"dev", c"tmp"] {
         if let Err(errno) = mounts::beneath_dir(root.as_fd(), place) {
             let place = place.to_string_lossy();
-            return Err(JobError::BadImage(format!("/{place} in it can't be mounted on: {errno}")));
+            return Err(JobError::BadImage(format!(
+                "/{place} in it can't be mounted on: {errno}"
+            )));
         }
     }
     Ok(Some(template))
@@ -339,5 +386,9 @@ fn mount(directory: &Path, record: &Record, layers: &Layers) -> JobResult {
 
 fn disk_failed(error: &DiskError) -> JobError {
     let text = chain(error);
-    if error.is_no_space() { JobError::NoRoom(text) } else { JobError::Other(text) }
+    if error.is_no_space() {
+        JobError::NoRoom(text)
+    } else {
+        JobError::Other(text)
+    }
 }
