@@ -4,7 +4,7 @@
 //!
 //! | who | file | does |
 //! |---|---|---|
-//! | warden | `open` (here) | clones the child into pid, net, ipc and uts namespaces and the v2 cgroup |
+//! | warden | `open` (here) | clones the child into pid, net, ipc, uts and time namespaces and the v2 cgroup |
 //! | child, host root | `child` | joins the v1 cgroups; cgroup namespace; copies the runtime's mount namespace |
 //! | | `rootfs` | ephemeral only: overlay over a fresh tmpfs, pivot_root |
 //! | | `devices`, `procfs` | `/dev`, `/dev/shm`, `/proc`, perhaps `/tmp` |
@@ -97,7 +97,13 @@ pub struct Open {
 /// Clones the cell's first process. It answers on the control socket, see [`report`].
 pub fn open(spec: &Spec<'_>) -> Result<Open> {
     let (ours, theirs) = packet::pair().step("make the control socket")?;
-    let flags = libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    /// linux/sched.h, Linux 5.6; libc has it for other targets only.
+    const CLONE_NEWTIME: libc::c_int = 0x80;
+    let flags = libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | CLONE_NEWTIME;
     match sys::clone3(flags, spec.clone_into).step("clone the cell")? {
         Cloned::Child => {
             drop(ours);
