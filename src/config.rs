@@ -1,1 +1,462 @@
-//! Stub, replaced within this change.
+//! Configuration: what was written in the file, the environment and the flags ([`RawConfig`]) becomes one validated
+//! [`Config`], made once by `cli` and handed to the other processes as JSON. Secrets are not part of it.
+
+pub mod nearest;
+mod raw;
+
+pub use raw::RawConfig;
+
+use crate::resources::MIB;
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// How many uids one range holds: all that a process inside may see.
+pub const RANGE: u32 = 65_536;
+
+/// The first uid of the block when the configuration names none. Far above what adduser, systemd's dynamic users and the
+/// usual `/etc/subuid` entries hand out, and below 2^31, where some file systems and tools stop.
+pub const DEFAULT_UID_BASE: u32 = 0x7000_0000;
+
+/// The system user whose uid the api process takes where it is installed.
+pub const SERVICE_USER: &str = "cellblock";
+
+/// Why there is no valid configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("reading the configuration {path}", path = path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not valid TOML, or a value has the wrong type.
+    #[error("parsing the configuration {path}", path = path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// The file names something that does not exist.
+    #[error("{path}: unknown key `{key}`; {hint}", path = path.display())]
+    UnknownKey {
+        /// Which file.
+        path: PathBuf,
+        /// The key as written.
+        key: String,
+        /// What is valid.
+        hint: String,
+    },
+    /// A value is out of its range.
+    #[error("`{key}` {problem}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What is wrong and what is allowed.
+        problem: String,
+    },
+    /// A path or the machine's size can't be determined.
+    #[error("{what}")]
+    Host {
+        /// What was being determined.
+        what: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Bounds of the buffered exec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecBounds {
+    /// Commands at the same time, in all.
+    pub max_execs: u32,
+    /// Commands at the same time, in one runtime.
+    pub max_execs_per_runtime: u32,
+    /// Requests that may wait for the server's bounds.
+    pub max_queue: u32,
+    /// Requests that may wait for one runtime's bounds.
+    pub max_queue_per_runtime: u32,
+    /// Seconds that a request may wait.
+    pub queue_secs: u64,
+    /// Wall clock seconds of a command whose request names none.
+    pub default_timeout_secs: u64,
+    /// Most wall clock seconds.
+    pub max_timeout_secs: u64,
+    /// Bytes kept per output stream when the request names no number.
+    pub default_output_bytes: u64,
+    /// Most bytes kept per output stream.
+    pub max_output_bytes: u64,
+    /// Bytes of input and output held in memory, in all.
+    pub max_buffered_bytes: u64,
+    /// Bytes of input and output held in memory, for one runtime.
+    pub max_buffered_bytes_per_runtime: u64,
+}
+
+/// The validated configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Address and port of the HTTP listener.
+    pub listen: SocketAddr,
+    /// Where everything lives; absolute.
+    pub data_dir: PathBuf,
+    /// Directory of further sandbox profiles; absolute.
+    pub profiles_dir: Option<PathBuf>,
+    /// Limits that the operator allows to be missing.
+    pub allow_missing_limits: Vec<String>,
+    /// The uid that the api process runs as.
+    pub api_uid: u32,
+    /// The gid that the api process runs as.
+    pub api_gid: u32,
+    /// First uid of the block. Its first [`RANGE`] uids are the service's own; runtimes' ranges follow.
+    pub uid_base: u32,
+    /// How many ranges of [`RANGE`] uids runtimes may take.
+    pub uid_ranges: u32,
+    /// Seconds that running commands get after SIGTERM.
+    pub drain_secs: u64,
+    /// Bounds of the buffered exec.
+    pub exec: ExecBounds,
+    /// Most bytes of a JSON request body.
+    pub max_body_bytes: u64,
+    /// Open connections.
+    pub max_connections: u32,
+    /// CPUs that one runtime may ask for.
+    pub max_vcpus: u32,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+impl Config {
+    /// Makes sense of what was written. Looks up the machine's memory and CPUs and the system user [`SERVICE_USER`].
+    pub fn resolve(raw: RawConfig) -> Result<Self, ConfigError> {
+        let host = Host::look()?;
+        Self::resolve_on(raw, &host)
+    }
+
+    fn resolve_on(raw: RawConfig, host: &Host) -> Result<Self, ConfigError> {
+        let uid_base = raw.uid_base.unwrap_or(DEFAULT_UID_BASE);
+        let uid_ranges = within("uid_ranges", raw.uid_ranges.unwrap_or(4094), 1, 32_000)?;
+        if uid_base % RANGE != 0 || uid_base == 0 {
+            return Err(bad(
+                "uid_base",
+                format!("must be a positive multiple of {RANGE}"),
+            ));
+        }
+        // (uid_t)-1 means "unchanged" to the kernel and -2 is often nobody: the last block is not to be used.
+        if u64::from(uid_base) + (u64::from(uid_ranges) + 1) * u64::from(RANGE) >= 0xffff_0000 {
+            return Err(bad(
+                "uid_ranges",
+                "reaches beyond the last usable uid".into(),
+            ));
+        }
+        let (api_uid, api_gid) = host.service_user.unwrap_or((uid_base, uid_base));
+
+        let exec = ExecBounds::resolve(&raw, host)?;
+        Ok(Self {
+            listen: raw
+                .listen
+                .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
+            data_dir: absolute(
+                raw.data_dir
+                    .as_deref()
+                    .unwrap_or(Path::new("/var/lib/cellblock")),
+            )?,
+            profiles_dir: raw.profiles_dir.as_deref().map(absolute).transpose()?,
+            allow_missing_limits: raw.allow_missing_limits.unwrap_or_default(),
+            api_uid,
+            api_gid,
+            uid_base,
+            uid_ranges,
+            drain_secs: within("drain_secs", raw.drain_secs.unwrap_or(10), 0, 3600)?,
+            max_body_bytes: within(
+                "max_body_bytes",
+                raw.max_body_bytes.unwrap_or(64 * MIB),
+                1024,
+                1024 * MIB,
+            )?,
+            max_connections: within(
+                "max_connections",
+                raw.max_connections.unwrap_or(4096),
+                1,
+                1_000_000,
+            )?,
+            max_vcpus: within(
+                "max_vcpus",
+                raw.max_vcpus.unwrap_or(host.cpus.max(64)),
+                1,
+                8192,
+            )?,
+            log_format: match raw.log_format.as_deref() {
+                None | Some("text") => LogFormat::Text,
+                Some("json") => LogFormat::Json,
+                Some(_) => return Err(bad("log_format", "must be `text` or `json`".into())),
+            },
+            exec,
+        })
+    }
+
+    /// The first uid that a runtime's range may start at.
+    pub fn first_runtime_uid(&self) -> u32 {
+        self.uid_base + RANGE
+    }
+}
+
+impl ExecBounds {
+    fn resolve(raw: &RawConfig, host: &Host) -> Result<Self, ConfigError> {
+        const MANY: u32 = 100_000;
+        let max_execs = within("max_execs", raw.max_execs.unwrap_or(512), 1, MANY)?;
+        let max_execs_per_runtime = within(
+            "max_execs_per_runtime",
+            raw.max_execs_per_runtime.unwrap_or(128),
+            1,
+            MANY,
+        )?;
+        let max_timeout_secs = within(
+            "max_timeout_secs",
+            raw.max_timeout_secs.unwrap_or(3600),
+            1,
+            365 * 86_400,
+        )?;
+        let max_output_bytes = within(
+            "max_output_bytes",
+            raw.max_output_bytes.unwrap_or(32 * MIB),
+            1,
+            1024 * MIB,
+        )?;
+        // Where only the maximum was lowered, the default follows it.
+        let default_timeout_secs = raw.default_timeout_secs.unwrap_or(max_timeout_secs.min(60));
+        let default_output_bytes = raw
+            .default_output_bytes
+            .unwrap_or(max_output_bytes.min(4 * MIB));
+        let most = 1 << 24;
+        let max_buffered_mib = within(
+            "max_buffered_mib",
+            raw.max_buffered_mib
+                .unwrap_or((host.memory_bytes / MIB / 2).max(64)),
+            1,
+            most,
+        )?;
+        let per_runtime = raw
+            .max_buffered_mib_per_runtime
+            .unwrap_or(max_buffered_mib.div_ceil(2));
+        Ok(Self {
+            max_execs,
+            max_execs_per_runtime,
+            max_queue: within("max_queue", raw.max_queue.unwrap_or(1024), 0, MANY)?,
+            max_queue_per_runtime: within(
+                "max_queue_per_runtime",
+                raw.max_queue_per_runtime.unwrap_or(256),
+                0,
+                MANY,
+            )?,
+            queue_secs: within("queue_secs", raw.queue_secs.unwrap_or(5), 0, 3600)?,
+            default_timeout_secs: within(
+                "default_timeout_secs",
+                default_timeout_secs,
+                1,
+                max_timeout_secs,
+            )?,
+            max_timeout_secs,
+            default_output_bytes: within(
+                "default_output_bytes",
+                default_output_bytes,
+                0,
+                max_output_bytes,
+            )?,
+            max_output_bytes,
+            max_buffered_bytes: max_buffered_mib * MIB,
+            max_buffered_bytes_per_runtime: MIB
+                * within(
+                    "max_buffered_mib_per_runtime",
+                    per_runtime,
+                    1,
+                    max_buffered_mib,
+                )?,
+        })
+    }
+}
+
+/// What the defaults depend on.
+struct Host {
+    memory_bytes: u64,
+    cpus: u32,
+    /// uid and gid of [`SERVICE_USER`].
+    service_user: Option<(u32, u32)>,
+}
+
+impl Host {
+    fn look() -> Result<Self, ConfigError> {
+        let user = nix::unistd::User::from_name(SERVICE_USER).map_err(|e| ConfigError::Host {
+            what: "looking up the system user",
+            source: e.into(),
+        })?;
+        Ok(Self {
+            memory_bytes: memory_bytes()?,
+            cpus: std::thread::available_parallelism()
+                .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+            // A `cellblock` user that is root would defeat what the user is for.
+            service_user: user
+                .filter(|user| !user.uid.is_root() && user.gid.as_raw() != 0)
+                .map(|user| (user.uid.as_raw(), user.gid.as_raw())),
+        })
+    }
+}
+
+/// The machine's physical memory in bytes: `MemTotal` of /proc/meminfo, proc_meminfo(5).
+pub fn memory_bytes() -> Result<u64, ConfigError> {
+    let what = "reading the machine's memory from /proc/meminfo";
+    let text = std::fs::read_to_string("/proc/meminfo")
+        .map_err(|source| ConfigError::Host { what, source })?;
+    text.lines()
+        .find_map(|line| {
+            line.strip_prefix("MemTotal:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        })
+        .map(|kib| kib * 1024)
+        .ok_or_else(|| ConfigError::Host {
+            what,
+            source: std::io::ErrorKind::InvalidData.into(),
+        })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(path).map_err(|source| ConfigError::Host {
+        what: "making a path absolute",
+        source,
+    })
+}
+
+fn bad(key: &'static str, problem: String) -> ConfigError {
+    ConfigError::Value { key, problem }
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(
+    key: &'static str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<T, ConfigError> {
+    if value < least || value > most {
+        return Err(bad(
+            key,
+            format!("is {value}, but must be from {least} to {most}"),
+        ));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(raw: RawConfig) -> Result<Config, ConfigError> {
+        let host = Host {
+            memory_bytes: 1024 * MIB,
+            cpus: 2,
+            service_user: None,
+        };
+        Config::resolve_on(raw, &host)
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_documentation() {
+        let config = resolve(RawConfig::default()).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.data_dir, Path::new("/var/lib/cellblock"));
+        assert_eq!(
+            (config.api_uid, config.first_runtime_uid()),
+            (0x7000_0000, 0x7001_0000)
+        );
+        assert_eq!(
+            (
+                config.exec.default_timeout_secs,
+                config.exec.max_timeout_secs
+            ),
+            (60, 3600)
+        );
+        assert_eq!(config.exec.max_buffered_bytes, 512 * MIB);
+        assert_eq!(config.exec.max_buffered_bytes_per_runtime, 256 * MIB);
+        assert_eq!(config.max_vcpus, 64);
+    }
+
+    #[test]
+    fn survives_the_way_to_the_other_processes() {
+        let config = resolve(RawConfig::default()).unwrap();
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
+    }
+
+    #[test]
+    fn a_value_out_of_range_names_its_key() {
+        let key = |raw| resolve(raw).unwrap_err().to_string();
+        let d = RawConfig::default;
+        assert!(
+            key(RawConfig {
+                max_execs: Some(0),
+                ..d()
+            })
+            .contains("`max_execs`")
+        );
+        assert!(
+            key(RawConfig {
+                uid_base: Some(1000),
+                ..d()
+            })
+            .contains("`uid_base`")
+        );
+        assert!(
+            key(RawConfig {
+                uid_base: Some(0xfff0_0000),
+                ..d()
+            })
+            .contains("`uid_ranges`")
+        );
+        assert!(
+            key(RawConfig {
+                log_format: Some("xml".into()),
+                ..d()
+            })
+            .contains("`log_format`")
+        );
+        let raw = RawConfig {
+            max_timeout_secs: Some(5),
+            default_timeout_secs: Some(6),
+            ..d()
+        };
+        assert!(key(raw).contains("`default_timeout_secs`"));
+    }
+
+    #[test]
+    fn a_lowered_maximum_lowers_the_default() {
+        let raw = RawConfig {
+            max_timeout_secs: Some(5),
+            ..RawConfig::default()
+        };
+        assert_eq!(resolve(raw).unwrap().exec.default_timeout_secs, 5);
+    }
+
+    #[test]
+    fn relative_paths_become_absolute() {
+        let raw = RawConfig {
+            data_dir: Some("x/y".into()),
+            ..RawConfig::default()
+        };
+        assert!(resolve(raw).unwrap().data_dir.is_absolute());
+    }
+}

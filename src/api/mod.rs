@@ -1,1 +1,1 @@
-//! Stub, replaced within this change.
+//! Placeholder head.

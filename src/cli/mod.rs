@@ -1,1 +1,199 @@
-//! Stub, replaced within this change.
+//! The command line: what was typed becomes an [`Action`], which `main` carries out.
+
+pub mod doctor;
+
+use crate::config::{Config, ConfigError, RawConfig};
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Runs untrusted commands in locked-down Linux cells, behind an HTTP API.
+#[derive(Debug, Parser)]
+#[command(name = "cellblock", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the service (as root)
+    Serve(ConfigArgs),
+    /// Check whether this host can run the service, line by line
+    Doctor(ConfigArgs),
+    /// Manage the images that runtimes start from
+    Image {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: ImageCommand,
+    },
+}
+
+/// What can be done with images.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Make a root file system directory usable as an image; it is used in place, read-only
+    Add {
+        /// Name of the image
+        name: String,
+        /// The directory
+        dir: PathBuf,
+        /// Where the service keeps its data.
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// List the images
+    Ls(ConfigArgs),
+}
+
+/// Flags that stand for keys of the configuration file and win over it.
+#[derive(Debug, Default, Args)]
+pub struct ConfigArgs {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address and port to listen on [default: 127.0.0.1:8080]
+    #[arg(long, env = "CELLBLOCK_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Where state, runtimes and images are kept [default: /var/lib/cellblock]
+    #[arg(long, env = "CELLBLOCK_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Directory of further sandbox profiles
+    #[arg(long, value_name = "DIR")]
+    pub profiles_dir: Option<PathBuf>,
+    /// Start although these limits can't be enforced on this host
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub allow_missing_limits: Option<Vec<String>>,
+    /// How log lines look: text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+impl ConfigArgs {
+    /// The configuration that these flags, the environment and the file make together.
+    pub fn resolve(self) -> Result<Config, ConfigError> {
+        let file = match &self.config {
+            Some(path) => RawConfig::read(path)?,
+            None => RawConfig::default(),
+        };
+        let flags = RawConfig {
+            listen: self.listen,
+            data_dir: self.data_dir,
+            profiles_dir: self.profiles_dir,
+            allow_missing_limits: self.allow_missing_limits,
+            log_format: self.log_format,
+            ..RawConfig::default()
+        };
+        Config::resolve(flags.or(file))
+    }
+}
+
+/// What is to be done, with a valid configuration.
+#[derive(Debug)]
+pub enum Action {
+    /// Run the service.
+    Serve(Config),
+    /// Check the host.
+    Doctor(Config),
+    /// Add an image.
+    ImageAdd {
+        /// The configuration, for the data directory.
+        config: Config,
+        /// Name of the image.
+        name: String,
+        /// Its root file system.
+        dir: PathBuf,
+    },
+    /// List the images.
+    ImageLs(Config),
+}
+
+/// Parses the process's arguments and environment. Prints usage and ends the process when they make no sense (2), or on
+/// `--help` and `--version` (0).
+pub fn parse() -> Result<Action, ConfigError> {
+    action(Cli::parse())
+}
+
+fn action(cli: Cli) -> Result<Action, ConfigError> {
+    Ok(match cli.command {
+        Command::Serve(args) => Action::Serve(args.resolve()?),
+        Command::Doctor(args) => Action::Doctor(args.resolve()?),
+        Command::Image {
+            command: ImageCommand::Add { name, dir, config },
+        } => Action::ImageAdd {
+            config: config.resolve()?,
+            name,
+            dir,
+        },
+        Command::Image {
+            command: ImageCommand::Ls(args),
+        } => Action::ImageLs(args.resolve()?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn parse(args: &[&str]) -> Result<Action, String> {
+        let cli = Cli::try_parse_from(args).map_err(|e| e.to_string())?;
+        action(cli).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file, "listen = '127.0.0.1:1'\nmax_execs = 3").unwrap();
+        let path = file.path().to_str().unwrap();
+        let args = [
+            "cellblock",
+            "serve",
+            "--config",
+            path,
+            "--listen",
+            "127.0.0.1:2",
+        ];
+        let Ok(Action::Serve(config)) = parse(&args) else {
+            panic!("not serve")
+        };
+        assert_eq!((config.listen.port(), config.exec.max_execs), (2, 3));
+    }
+
+    #[test]
+    fn missing_limits_are_a_comma_list() {
+        let args = ["cellblock", "doctor", "--allow-missing-limits=pids,memory"];
+        let Ok(Action::Doctor(config)) = parse(&args) else {
+            panic!("not doctor")
+        };
+        assert_eq!(config.allow_missing_limits, ["pids", "memory"]);
+    }
+
+    #[test]
+    fn image_add_takes_a_name_and_a_directory() {
+        let args = [
+            "cellblock",
+            "image",
+            "add",
+            "debian",
+            "/srv/debian",
+            "--data-dir",
+            "/d",
+        ];
+        let Ok(Action::ImageAdd { config, name, dir }) = parse(&args) else {
+            panic!("not image add")
+        };
+        assert_eq!(
+            (name.as_str(), dir, config.data_dir),
+            ("debian", "/srv/debian".into(), "/d".into())
+        );
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(parse(&["cellblock", "serve", "--listen", "nowhere"]).is_err());
+        assert!(parse(&["cellblock", "fly"]).is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! Why something about a runtime was refused.
+
+use crate::store::StoreError;
+use crate::warden::client::WardenError;
+use uuid::Uuid;
+
+/// A field of a request that can't be accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}` {problem}")]
+pub struct Invalid {
+    /// The field's path, such as `resources.limits.memory_mib`.
+    pub field: String,
+    /// What is wrong with it and what is allowed, as the end of a sentence that begins with the field.
+    pub problem: String,
+    /// The values that are allowed, where they are few.
+    pub allowed: Vec<String>,
+}
+
+impl Invalid {
+    /// A field and what is wrong with it.
+    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            problem: problem.into(),
+            allowed: Vec::new(),
+        }
+    }
+
+    /// A field that must be one of a few words.
+    pub fn one_of<S: AsRef<str>>(
+        field: impl Into<String>,
+        allowed: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let allowed: Vec<String> = allowed
+            .into_iter()
+            .map(|name| name.as_ref().to_owned())
+            .collect();
+        let problem = format!("must be one of: {}", allowed.join(", "));
+        Self {
+            field: field.into(),
+            problem,
+            allowed,
+        }
+    }
+}
+
+/// Why an operation on a runtime did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// No such runtime in the tenant.
+    #[error("runtime '{0}' was not found")]
+    NotFound(String),
+    /// The tenant has a runtime of that name.
+    #[error("a runtime named '{0}' exists already")]
+    Exists(String),
+    /// Its status does not allow the operation.
+    #[error("runtime '{name}' is not running (status: {status})")]
+    NotRunning {
+        /// The runtime's name.
+        name: String,
+        /// Its status.
+        status: &'static str,
+    },
+    /// It is being created and can't be deleted yet.
+    #[error("runtime '{0}' is still being created")]
+    StillCreating(String),
+    /// The request asks for something that can't be.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The state could not be read or written.
+    #[error("storing a runtime")]
+    Store(#[source] StoreError),
+    /// A stored runtime makes no sense.
+    #[error("reading the stored runtime {id}")]
+    Corrupt {
+        /// Which one.
+        id: Uuid,
+        /// What does not parse.
+        source: serde_json::Error,
+    },
+    /// The warden could not do it.
+    #[error("{operation} a runtime's disk")]
+    Warden {
+        /// What was being done.
+        operation: &'static str,
+        /// Why it failed.
+        source: WardenError,
+    },
+    /// The operating system gave no random bytes.
+    #[error("making a random name: {0}")]
+    Random(getrandom::Error),
+    /// The task that carried the operation out ended early.
+    #[error("the operation was interrupted")]
+    Interrupted,
+}
+
+/// An error and what caused it, for the log.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,67 @@
+//! How large a runtime may be on this machine.
+
+use super::error::Invalid;
+use crate::resources::MIB;
+use std::path::PathBuf;
+
+/// The least memory of a runtime or a cell, in MiB.
+pub const MIN_MEMORY_MIB: u64 = 16;
+
+const MIN_DISK_MIB: u64 = 16;
+const MAX_PIDS: u64 = 1_000_000;
+
+/// The machine's size, as far as it bounds runtimes.
+#[derive(Debug, Clone)]
+pub struct HostSizes {
+    /// Physical memory in MiB.
+    pub memory_mib: u64,
+    /// CPUs that one runtime may have.
+    pub max_vcpus: u32,
+    /// A directory on the file system that holds the runtimes' disks.
+    pub disk: PathBuf,
+}
+
+impl HostSizes {
+    pub(super) fn memory(&self, field: &str, mib: u64) -> Result<u64, Invalid> {
+        within(field, mib, MIN_MEMORY_MIB, self.memory_mib, "MiB")
+    }
+
+    pub(super) fn vcpus(&self, field: &str, vcpus: u64) -> Result<u32, Invalid> {
+        let vcpus = within(field, vcpus, 1, self.max_vcpus.into(), "CPUs")?;
+        Ok(u32::try_from(vcpus).unwrap_or(self.max_vcpus))
+    }
+
+    pub(super) fn pids(&self, field: &str, pids: u64) -> Result<u64, Invalid> {
+        within(field, pids, 1, MAX_PIDS, "processes")
+    }
+
+    /// A disk must fit into what is free now; what is promised to other runtimes is not set aside.
+    pub(super) fn disk(&self, field: &str, mib: u64) -> Result<u64, Invalid> {
+        let free = self.free_mib();
+        if free < MIN_DISK_MIB {
+            return Err(Invalid::new(
+                field,
+                "can't be had: the server's disk is full",
+            ));
+        }
+        within(field, mib, MIN_DISK_MIB, free, "MiB")
+    }
+
+    /// What an unprivileged process could still write, in MiB; where statvfs(3) fails, the warden finds out.
+    fn free_mib(&self) -> u64 {
+        match nix::sys::statvfs::statvfs(&self.disk) {
+            Ok(stat) => stat.blocks_available().saturating_mul(stat.fragment_size()) / MIB,
+            Err(_) => u64::MAX,
+        }
+    }
+}
+
+fn within(field: &str, value: u64, least: u64, most: u64, unit: &str) -> Result<u64, Invalid> {
+    if value < least || value > most {
+        return Err(Invalid::new(
+            field,
+            format!("is {value}, but must be from {least} to {most} {unit} on this server"),
+        ));
+    }
+    Ok(value)
+}

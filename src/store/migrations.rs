@@ -1,0 +1,62 @@
+//! The schema, as numbered steps that only go forward. A released step is never edited; a change is a new step.
+
+use super::StoreError;
+use rusqlite::{Connection, TransactionBehavior};
+use std::path::Path;
+
+/// Step N brings the schema from version N to N + 1; SQLite's `user_version` holds the version.
+const STEPS: &[&str] = &["
+    CREATE TABLE tenants (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ'))
+    ) STRICT;
+
+    CREATE TABLE tokens (
+        hash BLOB PRIMARY KEY CHECK (length(hash) = 32),
+        tenant_id TEXT NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+        kind TEXT NOT NULL CHECK (kind IN ('admin')),
+        created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ'))
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE runtimes (
+        id TEXT PRIMARY KEY,
+        tenant_id TEXT NOT NULL REFERENCES tenants (id),
+        name TEXT NOT NULL,
+        status TEXT NOT NULL,
+        settings TEXT NOT NULL CHECK (json_valid(settings)),
+        created_at TEXT NOT NULL,
+        updated_at TEXT NOT NULL,
+        UNIQUE (tenant_id, name)
+    ) STRICT;
+"];
+
+/// Applies the steps that are missing, each in a transaction of its own.
+pub(super) fn apply(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let found: u32 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(|source| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+    let known = STEPS.len() as u32;
+    if found > known {
+        return Err(StoreError::Newer {
+            path: path.to_owned(),
+            found,
+            known,
+        });
+    }
+    for (version, step) in (1..).zip(STEPS).skip(found as usize) {
+        migrate(connection, version, step)
+            .map_err(|source| StoreError::Migrate { version, source })?;
+    }
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection, version: u32, step: &str) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(step)?;
+    transaction.pragma_update(None, "user_version", version)?;
+    transaction.commit()
+}
