@@ -42,7 +42,7 @@ fn more_than_the_runtimes_bound_are_429_after_a_wait() {
     let runtime = runtime_with(json!({"limits": {"pids": 1024}}));
     // 128 run, the rest wait up to five seconds; the sleep outlasts that wait even where starting all takes long.
     let seconds = (9.0 + bound(3_000).as_secs_f64()).to_string();
-    let body = json!({"command": "sleep", "args": [seconds], "timeout_secs": 60});
+    let body = json!({"command": "sleep", "args": [seconds], "timeout_secs": 60, "max_output_bytes": 4096});
     let replies = at_once(132, |_| runtime.try_exec(&body));
     let done = replies.iter().filter(|reply| reply.status == 200).count();
     assert_eq!(
@@ -73,7 +73,7 @@ fn a_full_runtime_does_not_hold_up_another() {
     let _turn = alone();
     let full = runtime_with(json!({"limits": {"pids": 1024}}));
     let other = runtime();
-    let body = json!({"command": "sleep", "args": ["4"]});
+    let body = json!({"command": "sleep", "args": ["4"], "max_output_bytes": 4096});
     thread::scope(|scope| {
         let load = scope.spawn(|| at_once(132, |_| full.try_exec(&body)));
         full.while_sleeping(|_| {

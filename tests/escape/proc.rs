@@ -47,6 +47,12 @@ fn what_tells_about_the_host_is_empty_or_refused() {
     let told = [
         "kcore",
         "keys",
+        "key-users",
+        "config.gz",
+        "modules",
+        "ioports",
+        "interrupts",
+        "cmdline",
         "timer_list",
         "kallsyms",
         "kmsg",
