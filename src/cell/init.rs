@@ -35,10 +35,9 @@ pub fn run(sandbox: &Sandbox, control: OwnedFd, stdio: Stdio) -> Result<()> {
 }
 
 /// Descriptors of the cell's namespaces, for the warden to hold for a moment, see its `recent`. Those that can't be
-/// opened are not worth an error. Not the mount namespace: it would hold the memory of the cell's tmpfs, and its number
-/// goes to one of the next cell's namespaces that are made before its own.
+/// opened are not worth an error.
 fn namespaces() -> Vec<OwnedFd> {
-    ["cgroup", "ipc", "net", "pid", "time", "user", "uts"]
+    ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]
         .into_iter()
         .filter_map(|name| std::fs::File::open(format!("/proc/self/ns/{name}")).ok())
         .map(OwnedFd::from)

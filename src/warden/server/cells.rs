@@ -110,6 +110,8 @@ impl Cells {
 
     /// Removes a runtime's group, now or when it is empty.
     pub fn bury_runtime(&mut self, group: RuntimeGroup) {
+        // It may hold the runtime's disk.
+        self.recent = None;
         self.graves.push(Grave::Runtime(group));
         self.dig();
     }
