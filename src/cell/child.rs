@@ -46,7 +46,7 @@ pub fn tell(control: &OwnedFd, message: &FromCell, fds: &[OwnedFd]) {
     if let Ok(bytes) = serde_json::to_vec(message) {
         if bytes.len() <= MAX_REPORT {
             let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        let _ = packet::send(control.as_fd(), &bytes, &fds);
+            let _ = packet::send(control.as_fd(), &bytes, &fds);
         }
     }
 }

@@ -72,7 +72,9 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
         };
         tell(
             control,
-            &FromCell::End(CellEnd::CwdRefused(reason.to_owned())), &[]);
+            &FromCell::End(CellEnd::CwdRefused(reason.to_owned())),
+            &[],
+        );
         sys::exit_now(NOT_EXECUTABLE);
     }
     let path = command

@@ -436,7 +436,9 @@ impl Warden {
             }
         }
         self.cells.dig();
-        self.cells.recent.take_if(|(since, _)| now.duration_since(*since) >= RECENT);
+        self.cells
+            .recent
+            .take_if(|(since, _)| now.duration_since(*since) >= RECENT);
         self.evict_idle(now);
     }
 }
