@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Name of the profile of a runtime that asks for none.
-pub const EMBEDDED_DEFAULT: &str = "default";
+pub const DEFAULT_PROFILE: &str = "default";
 
 /// Files built into the program, by their path under the profile directory.
 const EMBEDDED_PROFILES: [(&str, &str); 2] = [
