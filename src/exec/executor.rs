@@ -11,6 +11,8 @@ use crate::resources::Usage;
 use crate::runtime::{Invalid, Runtime};
 use crate::warden::client::{Ended, ExecRequest, RunningExec, Warden, WardenError};
 use crate::warden::protocol::Failure;
+use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::unix::pipe;
@@ -36,6 +38,9 @@ pub enum ExecError {
     /// The warden did not start it.
     #[error("starting a command")]
     Start(#[source] WardenError),
+    /// Its pipes could not be read.
+    #[error("reading a command's pipes")]
+    Pipes(#[source] std::io::Error),
     /// The warden died while it ran.
     #[error(
         "the launcher was restarted while the command ran; the command was killed and its outcome is unknown"
@@ -165,7 +170,7 @@ async fn drive(
         .await
         .map_err(|error| start_error(error, &exec))?;
     let started = Instant::now();
-    let pipes = Pipes::open(&mut running, exec.stdin, exec.cap);
+    let pipes = Pipes::open(&mut running, exec.stdin, exec.cap).map_err(ExecError::Pipes)?;
 
     let cancelled = cancelled(&runtime, abandoned, cancel);
     let (ended, killed) = until_ended(&mut running, exec.timeout, cancelled).await;
@@ -237,27 +242,20 @@ struct Pipes {
 }
 
 impl Pipes {
-    fn open(running: &mut RunningExec, stdin: Option<Vec<u8>>, cap: usize) -> Self {
+    fn open(running: &mut RunningExec, stdin: Option<Vec<u8>>, cap: usize) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
-        let read = |pipe: Option<pipe::Receiver>| {
-            let stopped = stopped.clone();
-            tokio::spawn(async move {
-                match pipe {
-                    Some(pipe) => drain(pipe, cap, stopped).await,
-                    None => Captured::default(),
-                }
-            })
-        };
-        Self {
-            stdout: read(running.stdout.take()),
-            stderr: read(running.stderr.take()),
+        let read = |pipe| tokio::spawn(drain(pipe, cap, stopped.clone()));
+        let (stdout, stderr) = (another(&running.stdout)?, another(&running.stderr)?);
+        Ok(Self {
+            stdout: read(stdout),
+            stderr: read(stderr),
             stdin: running
                 .stdin
                 .take()
                 .zip(stdin)
                 .map(|(pipe, bytes)| tokio::spawn(feed(pipe, bytes))),
             stop,
-        }
+        })
     }
 
     /// Reads to the end of both outputs. The cell is gone, so that end is near.
@@ -277,6 +275,11 @@ impl Pipes {
         };
         (stdout.unwrap_or_default(), stderr.unwrap_or_default())
     }
+}
+
+/// A second descriptor of a pipe: the first can't leave the running exec, which is still to be waited for.
+fn another(pipe: &pipe::Receiver) -> io::Result<pipe::Receiver> {
+    pipe::Receiver::from_owned_fd(pipe.as_fd().try_clone_to_owned()?)
 }
 
 fn start_error(error: WardenError, exec: &ValidExec) -> ExecError {
