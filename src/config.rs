@@ -148,7 +148,7 @@ impl Config {
     fn resolve_on(raw: RawConfig, host: &Host) -> Result<Self, ConfigError> {
         let uid_base = raw.uid_base.unwrap_or(DEFAULT_UID_BASE);
         let uid_ranges = within("uid_ranges", raw.uid_ranges.unwrap_or(4094), 1, 32_000)?;
-        if uid_base % RANGE != 0 || uid_base == 0 {
+        if !uid_base.is_multiple_of(RANGE) || uid_base == 0 {
             return Err(bad(
                 "uid_base",
                 format!("must be a positive multiple of {RANGE}"),

@@ -1,1 +1,208 @@
-//! Placeholder head.
+//! The api process's HTTP side, and the only place that knows axum. [`run`] is called once privileges are gone.
+//!
+//! ```text
+//! server    connections           request_id  ids, error bodies, one log line
+//! routes    paths                 auth, body  extractors: who asks, what with
+//! runtimes, execs  handlers       fields, create  JSON → requests of `runtime` and `exec`
+//! error     the only place that knows status codes
+//! ```
+
+mod auth;
+mod body;
+mod create;
+mod error;
+mod execs;
+mod fields;
+mod request_id;
+mod routes;
+mod runtimes;
+mod server;
+
+use crate::config::{Config, ConfigError, memory_bytes};
+use crate::exec::{Admission, Executor};
+use crate::resources::MIB;
+use crate::runtime::{CreateRequest, HostSizes, Profiles, RuntimeError, Runtimes, chain};
+use crate::store::{Store, StoreError};
+use crate::tenant::{TenantError, Tenants};
+use crate::warden::client::Warden;
+use body::BodyBudget;
+use server::Server;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Name of the runtime that the first start makes.
+pub const EXAMPLE: &str = "example";
+
+/// How long killed commands and their answers may take at shutdown.
+const KILL_WAIT: Duration = Duration::from_secs(5);
+
+/// What the process was given before it gave up its privileges.
+#[derive(Debug)]
+pub struct Parts {
+    /// The configuration.
+    pub config: Config,
+    /// Bound to the configured address.
+    pub listener: std::net::TcpListener,
+    /// The database file, as this process sees it. Its directory is on the file system that holds the runtimes.
+    pub store_path: PathBuf,
+    /// The warden.
+    pub warden: Warden,
+    /// The sandbox profiles.
+    pub profiles: Profiles,
+    /// The admin token; none keeps the one that is stored.
+    pub admin_token: Option<String>,
+}
+
+/// What is worth telling when the service is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// There was no state before.
+    pub first_start: bool,
+}
+
+/// Why the service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The database.
+    #[error("opening the state")]
+    Store(#[from] StoreError),
+    /// Tenants and tokens.
+    #[error("setting up tenants")]
+    Tenant(#[from] TenantError),
+    /// Runtimes.
+    #[error("taking over the runtimes")]
+    Runtime(#[from] RuntimeError),
+    /// The machine's size.
+    #[error("looking at the machine")]
+    Host(#[from] ConfigError),
+    /// The listener.
+    #[error("using the listening socket")]
+    Listen(#[source] std::io::Error),
+}
+
+/// What all handlers share.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    tenants: Tenants,
+    runtimes: Runtimes,
+    executor: Executor,
+    body_budget: BodyBudget,
+    draining: AtomicBool,
+}
+
+/// Opens the state, makes it agree with the disk, calls `ready` and serves until `shutdown` resolves. Then admits
+/// nothing more, lets running commands go on for the configured time, kills the rest and returns.
+pub async fn run(
+    parts: Parts,
+    ready: impl FnOnce(&Ready),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let Parts {
+        config,
+        listener,
+        store_path,
+        warden,
+        profiles,
+        admin_token,
+    } = parts;
+    listener.set_nonblocking(true).map_err(RunError::Listen)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(RunError::Listen)?;
+    let address = listener.local_addr().map_err(RunError::Listen)?;
+
+    let (app, first_start) = open(config, store_path, warden, profiles, admin_token).await?;
+    if first_start {
+        make_example(&app).await;
+    }
+    let app = Arc::new(app);
+    let mut server = Server::new(routes::router(app.clone()), app.config.max_connections);
+    ready(&Ready {
+        address,
+        first_start,
+    });
+    server.accept(listener, shutdown).await;
+
+    tracing::info!("shutting down");
+    app.draining.store(true, Ordering::Relaxed);
+    app.executor.close();
+    if !server
+        .drain(Duration::from_secs(app.config.drain_secs))
+        .await
+    {
+        tracing::info!("killing the commands that still run");
+        app.executor.cancel_all();
+        server.drain(KILL_WAIT).await;
+    }
+    server.abort().await;
+    if tokio::time::timeout(KILL_WAIT, app.executor.idle())
+        .await
+        .is_err()
+    {
+        tracing::error!("some commands could not be killed in time");
+    }
+    Ok(())
+}
+
+async fn open(
+    config: Config,
+    store_path: PathBuf,
+    warden: Warden,
+    profiles: Profiles,
+    admin_token: Option<String>,
+) -> Result<(App, bool), RunError> {
+    let store = Store::open(&store_path)?;
+    let snapshot = store.snapshot().await?;
+    let first_start = snapshot.tenants.is_empty();
+    let tenants = Tenants::open(store.clone(), &snapshot.tenants, &snapshot.tokens).await?;
+    match admin_token {
+        Some(token) => tenants.ensure_admin(&token).await?,
+        None if !tenants.has_tokens() => {
+            tracing::warn!("there is no token, so every request will be refused")
+        }
+        None => {}
+    }
+    let host = HostSizes {
+        memory_mib: memory_bytes()? / MIB,
+        max_vcpus: config.max_vcpus,
+        disk: store_path
+            .parent()
+            .map_or_else(|| "/".into(), PathBuf::from),
+    };
+    let runtimes = Runtimes::open(store, warden.clone(), profiles, host, snapshot.runtimes).await?;
+    let executor = Executor::new(warden, Admission::new(config.exec.clone()));
+    // Bodies live shortly; a quarter of what commands may hold, and never less than a few of the largest.
+    let body_budget =
+        BodyBudget::new((config.exec.max_buffered_bytes / 4).max(4 * config.max_body_bytes));
+    let app = App {
+        config,
+        tenants,
+        runtimes,
+        executor,
+        body_budget,
+        draining: AtomicBool::new(false),
+    };
+    Ok((app, first_start))
+}
+
+/// Something to try the service with. That it can't be made is no reason not to serve.
+async fn make_example(app: &App) {
+    let request = CreateRequest {
+        name: Some(EXAMPLE.into()),
+        ..CreateRequest::default()
+    };
+    if let Err(error) = app
+        .runtimes
+        .create(app.tenants.default_tenant(), request)
+        .await
+    {
+        tracing::warn!(error = chain(&error), "making the runtime `{EXAMPLE}`");
+    }
+}
+
+#[cfg(test)]
+mod tests;

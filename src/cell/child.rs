@@ -37,15 +37,16 @@ pub fn run(spec: &Spec<'_>, control: OwnedFd) -> ! {
 pub fn report_failure(error: &crate::cell::error::CellError) {
     let text = format!("{}: {}", error.step, error.source);
     if let Ok(control) = sys::inherited_fd(CONTROL) {
-        tell(&control, &FromCell::Failed(text));
+        tell(&control, &FromCell::Failed(text), &[]);
     }
 }
 
-/// Sends a report; one that is too long or comes too late is dropped.
-pub fn tell(control: &OwnedFd, message: &FromCell) {
+/// Sends a report, with descriptors beside it; one that is too long or comes too late is dropped.
+pub fn tell(control: &OwnedFd, message: &FromCell, fds: &[OwnedFd]) {
     if let Ok(bytes) = serde_json::to_vec(message) {
         if bytes.len() <= MAX_REPORT {
-            let _ = packet::send(control.as_fd(), &bytes, &[]);
+            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            let _ = packet::send(control.as_fd(), &bytes, &fds);
         }
     }
 }
@@ -87,7 +88,7 @@ fn build(spec: &Spec<'_>, control: OwnedFd) -> Result<(OwnedFd, Stdio)> {
     // POSIX message queues and SysV objects live in the ipc namespace that the clone made.
 
     unshare(CloneFlags::CLONE_NEWUSER).step("unshare the user namespace")?;
-    tell(&control, &FromCell::UserNamespaceMade);
+    tell(&control, &FromCell::UserNamespaceMade, &[]);
     let stdio = wait_for_go(&control)?;
     Ok((control, stdio))
 }

@@ -30,8 +30,18 @@ pub fn run(sandbox: &Sandbox, control: OwnedFd, stdio: Stdio) -> Result<()> {
         return Ok(());
     }
     let end = reap_until(main)?;
-    tell(&control, &FromCell::End(end));
+    tell(&control, &FromCell::End(end), &namespaces());
     Ok(())
+}
+
+/// Descriptors of the cell's namespaces, for the warden to hold for a moment, see its `recent`. Those that can't be
+/// opened are not worth an error.
+fn namespaces() -> Vec<OwnedFd> {
+    ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]
+        .into_iter()
+        .filter_map(|name| std::fs::File::open(format!("/proc/self/ns/{name}")).ok())
+        .map(OwnedFd::from)
+        .collect()
 }
 
 /// Whether the warden ended before its death signal was asked for.

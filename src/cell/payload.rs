@@ -73,6 +73,7 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
         tell(
             control,
             &FromCell::End(CellEnd::CwdRefused(reason.to_owned())),
+            &[],
         );
         sys::exit_now(NOT_EXECUTABLE);
     }
@@ -108,7 +109,7 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
     }
     match nix::unistd::execve(&file, &argv, &command.env) {
         Err(Errno::E2BIG) => {
-            tell(control, &FromCell::End(CellEnd::ArgumentsTooLong));
+            tell(control, &FromCell::End(CellEnd::ArgumentsTooLong), &[]);
             sys::exit_now(NOT_EXECUTABLE)
         }
         Err(Errno::ENOENT) => fail(

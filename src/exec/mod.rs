@@ -1,1 +1,25 @@
-//! Stub, replaced within this change.
+//! The buffered exec: one command, run in a cell, its output kept up to a cap.
+//!
+//! The types mark how far a request has come; each step needs what the one before it gave:
+//!
+//! ```text
+//! ExecRequest ──validate──▶ ValidExec ──admit──▶ Permit ──warden──▶ RunningExec ──judge──▶ Finished
+//!  types only     422       rules hold  429/503  slot and  503      pipes, pid    outcome   wire
+//!                                                memory
+//! ```
+//!
+//! Called by `api`. Knows runtimes and the warden's client, but neither HTTP nor SQL.
+
+mod admission;
+mod executor;
+mod outcome;
+mod pump;
+mod request;
+mod text;
+
+pub use admission::{Admission, AdmissionError, BufferReservation, Permit};
+pub use executor::{ExecError, Executor, Finished};
+pub use outcome::{Outcome, Verdict};
+pub use pump::Captured;
+pub use request::{ExecRequest, Identity, OutputEncoding, ValidExec};
+pub use text::{Lossy, cut};

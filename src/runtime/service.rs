@@ -57,6 +57,23 @@ impl Runtimes {
         })))
     }
 
+    /// No runtimes, and no questions to a warden.
+    #[cfg(test)]
+    pub(crate) fn without_disk(
+        store: Store,
+        warden: Warden,
+        profiles: Profiles,
+        host: HostSizes,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            warden,
+            catalogue: Catalogue::default(),
+            profiles,
+            host,
+        }))
+    }
+
     /// Makes a runtime that can run commands. If that takes longer than [`CREATE_WAIT`], it comes back `creating`.
     pub async fn create(
         &self,

@@ -67,6 +67,14 @@ pub enum StoreError {
     Gone,
 }
 
+impl StoreError {
+    /// Whether the disk is full: the caller may try again when there is room.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Sql { source, .. }
+            if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
+    }
+}
+
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// A handle to the database; cheap to clone. The thread ends with the last handle.
@@ -164,7 +172,7 @@ mod tests {
                 .unwrap();
         }
         let snapshot = Store::open(&path).unwrap().snapshot().await.unwrap();
-        assert_eq!(snapshot.tenants, [tenant.clone()]);
+        assert_eq!(snapshot.tenants, std::slice::from_ref(&tenant));
         assert_eq!(
             snapshot.tokens,
             [TokenRow {

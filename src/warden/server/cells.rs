@@ -17,7 +17,7 @@ use nix::unistd::{Gid, Pid, Uid, fchown, pipe2};
 use std::collections::HashMap;
 use std::error::Error;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// An exec that passed the checks.
@@ -75,7 +75,12 @@ pub struct Cells {
     by_seq: HashMap<u64, u32>,
     next: u32,
     graves: Vec<Grave>,
+    /// Namespaces of the cell that ended last, and when. Their ids are inode numbers, which the kernel gives out again
+    /// at once: held for [`RECENT`], the next cell's differ, and whoever compares two execs sees that nothing is shared.
+    recent: Option<(Instant, Vec<OwnedFd>)>,
 }
+
+const RECENT: Duration = Duration::from_secs(2);
 
 impl Cells {
     /// How many there are.
@@ -92,7 +97,7 @@ impl Cells {
     pub fn need_watching(&self) -> bool {
         let watched =
             |cell: &Cell| cell.request.cell_resources.cpu_secs.is_some() || cell.oom_suspected;
-        !self.graves.is_empty() || self.slots.values().any(watched)
+        self.recent.is_some() || !self.graves.is_empty() || self.slots.values().any(watched)
     }
 
     /// Kills every process of every cell.
@@ -105,6 +110,8 @@ impl Cells {
 
     /// Removes a runtime's group, now or when it is empty.
     pub fn bury_runtime(&mut self, group: RuntimeGroup) {
+        // It may hold the runtime's disk.
+        self.recent = None;
         self.graves.push(Grave::Runtime(group));
         self.dig();
     }
@@ -299,6 +306,7 @@ impl Warden {
                 }
                 Ok(FromCell::End(end)) => {
                     cell.end.get_or_insert(end);
+                    self.cells.recent = Some((Instant::now(), packet.fds));
                 }
                 Ok(FromCell::Failed(step)) => {
                     tracing::error!(seq = cell.request.seq, step, "a cell could not be built");
@@ -428,6 +436,9 @@ impl Warden {
             }
         }
         self.cells.dig();
+        self.cells
+            .recent
+            .take_if(|(since, _)| now.duration_since(*since) >= RECENT);
         self.evict_idle(now);
     }
 }

@@ -1,0 +1,223 @@
+//! The create body, with the words of every client version. Unknown fields are ignored: old clients send dialects.
+
+use super::error::ApiError;
+use super::fields::Fields;
+use crate::runtime::{CreateRequest, Egress, EgressMode, IdlePolicy, Invalid, TokenSaving};
+use serde_json::value::RawValue;
+
+const FIELDS: &[&str] = &[
+    "name",
+    "resources",
+    "environment_variables",
+    "checkpoint_id",
+    "idle_policy",
+    "egress_policy",
+    "ingress_specs",
+    "llm_tool_io_capture_enabled",
+    "llm_token_saving_policy",
+    "image",
+    "profile",
+    "filesystem",
+    "limits",
+    "network",
+    "vcpus",
+    "cur_memory_mib",
+    "min_memory_mib",
+    "max_memory_mib",
+    "idle_suspend_after_secs",
+    "arch",
+];
+
+/// Most hosts in a list that is only shown again, and most bytes of one.
+const MAX_HOSTS: usize = 1000;
+const MAX_HOST: usize = 255;
+
+/// Reads the body's fields; what they mean is checked later.
+pub fn parse(body: &RawValue) -> Result<CreateRequest, ApiError> {
+    let fields = Fields::of_body(body, FIELDS)?;
+    if fields.string("checkpoint_id")?.is_some() {
+        let message = "restoring from a checkpoint (`checkpoint_id`) is not supported yet";
+        return Err(ApiError::unimplemented(Some("checkpoint_id"), message));
+    }
+    Ok(read(&fields)?)
+}
+
+fn read(fields: &Fields<'_>) -> Result<CreateRequest, Invalid> {
+    let resources = fields.object("resources", &["requests", "limits"])?;
+    let inner = |name, known| match &resources {
+        Some(resources) => resources.object(name, known),
+        None => Ok(None),
+    };
+    let requests = inner("requests", &["memory_mib", "vcpus"])?;
+    let resource_limits = inner("limits", &["memory_mib"])?;
+    let limits = fields.object("limits", &["pids", "disk_mib"])?;
+    let whole =
+        |fields: &Option<Fields<'_>>, name| fields.as_ref().map_or(Ok(None), |f| f.whole(name));
+    fields.array_of_anything("ingress_specs")?;
+    Ok(CreateRequest {
+        name: fields.string("name")?,
+        request_memory_mib: whole(&requests, "memory_mib")?,
+        request_vcpus: whole(&requests, "vcpus")?,
+        limit_memory_mib: whole(&resource_limits, "memory_mib")?,
+        vcpus: fields.whole("vcpus")?,
+        cur_memory_mib: fields.whole("cur_memory_mib")?,
+        min_memory_mib: fields.whole("min_memory_mib")?,
+        max_memory_mib: fields.whole("max_memory_mib")?,
+        idle_suspend_after_secs: fields.whole("idle_suspend_after_secs")?,
+        arch: fields.string("arch")?,
+        environment_variables: fields
+            .string_map("environment_variables")?
+            .unwrap_or_default(),
+        egress: egress(fields)?,
+        idle_policy: idle_policy(fields)?,
+        llm_tool_io_capture_enabled: fields
+            .boolean("llm_tool_io_capture_enabled")?
+            .unwrap_or(false),
+        llm_token_saving_policy: token_saving(fields)?,
+        image: fields.string("image")?,
+        profile: fields.string("profile")?,
+        filesystem: fields.string("filesystem")?,
+        network: fields.string("network")?,
+        pids: whole(&limits, "pids")?,
+        disk_mib: whole(&limits, "disk_mib")?,
+    })
+}
+
+/// Today's {mode, allowed_hosts, denied_hosts}, or an old client's {enabled|intercept_enabled, allowed_hosts}.
+fn egress(fields: &Fields<'_>) -> Result<Option<Egress>, Invalid> {
+    const KNOWN: &[&str] = &[
+        "mode",
+        "allowed_hosts",
+        "denied_hosts",
+        "enabled",
+        "intercept_enabled",
+    ];
+    let Some(policy) = fields.object("egress_policy", KNOWN)? else {
+        return Ok(None);
+    };
+    let mode = match policy.string("mode")?.as_deref() {
+        None | Some("allowlist") => EgressMode::Allowlist,
+        Some("denylist") => EgressMode::Denylist,
+        Some(_) => {
+            return Err(Invalid::one_of(
+                "egress_policy.mode",
+                ["allowlist", "denylist"],
+            ));
+        }
+    };
+    let hosts = |name| -> Result<Vec<String>, Invalid> {
+        let hosts = policy.strings(name)?.unwrap_or_default();
+        if hosts.len() > MAX_HOSTS || hosts.iter().any(|host| host.len() > MAX_HOST) {
+            let problem = format!("must be at most {MAX_HOSTS} names of at most {MAX_HOST} bytes");
+            return Err(Invalid::new(policy.name(name), problem));
+        }
+        Ok(hosts)
+    };
+    let enabled = match policy.boolean("enabled")? {
+        Some(enabled) => enabled,
+        None => policy.boolean("intercept_enabled")?.unwrap_or(true),
+    };
+    Ok(Some(Egress {
+        mode,
+        allowed_hosts: hosts("allowed_hosts")?,
+        denied_hosts: hosts("denied_hosts")?,
+        enabled,
+    }))
+}
+
+fn idle_policy(fields: &Fields<'_>) -> Result<Option<IdlePolicy>, Invalid> {
+    let Some(policy) = fields.object("idle_policy", &["mode", "suspend_after_secs"])? else {
+        return Ok(None);
+    };
+    let secs = || {
+        policy.whole("suspend_after_secs")?.ok_or_else(|| {
+            Invalid::new("idle_policy.suspend_after_secs", "is needed for this mode")
+        })
+    };
+    Ok(Some(match policy.string("mode")?.as_deref() {
+        Some("disabled") => IdlePolicy::Disabled,
+        Some("suspend_only") => IdlePolicy::SuspendOnly {
+            suspend_after_secs: secs()?,
+        },
+        Some("suspend_and_wakeup") => IdlePolicy::SuspendAndWakeup {
+            suspend_after_secs: secs()?,
+        },
+        _ => {
+            let modes = ["disabled", "suspend_only", "suspend_and_wakeup"];
+            return Err(Invalid::one_of("idle_policy.mode", modes));
+        }
+    }))
+}
+
+fn token_saving(fields: &Fields<'_>) -> Result<TokenSaving, Invalid> {
+    const KNOWN: &[&str] = &[
+        "json_array_enabled",
+        "log_enabled",
+        "search_results_enabled",
+        "git_diff_enabled",
+    ];
+    let Some(policy) = fields.object("llm_token_saving_policy", KNOWN)? else {
+        return Ok(TokenSaving::default());
+    };
+    let flag = |name| Ok(policy.boolean(name)?.unwrap_or(false));
+    Ok(TokenSaving {
+        json_array_enabled: flag("json_array_enabled")?,
+        log_enabled: flag("log_enabled")?,
+        search_results_enabled: flag("search_results_enabled")?,
+        git_diff_enabled: flag("git_diff_enabled")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(json: &str) -> CreateRequest {
+        parse(serde_json::from_str(json).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_current_client_is_understood() {
+        let request = request(
+            r#"{"egress_policy":{"mode":"denylist","allowed_hosts":[],"denied_hosts":["a.b"]},"ingress_specs":[],
+                "name":"x","resources":{"limits":{"memory_mib":64},"requests":{"memory_mib":32,"vcpus":2}},
+                "llm_tool_io_capture_enabled":true,"some_later_field":{"a":[1]}}"#,
+        );
+        assert_eq!(request.name.as_deref(), Some("x"));
+        assert_eq!(
+            (request.request_memory_mib, request.limit_memory_mib),
+            (Some(32), Some(64))
+        );
+        assert_eq!(request.request_vcpus, Some(2));
+        assert_eq!(request.egress.unwrap().denied_hosts, ["a.b"]);
+        assert!(request.llm_tool_io_capture_enabled);
+    }
+
+    #[test]
+    fn the_oldest_client_is_understood() {
+        let request = request(
+            r#"{"vcpus":1,"cur_memory_mib":1024,"min_memory_mib":0,"max_memory_mib":0,"ingress_specs":[],
+                "egress_policy":{"intercept_enabled":false,"allowed_hosts":["a"]},"idle_suspend_after_secs":60}"#,
+        );
+        assert_eq!(
+            (request.vcpus, request.cur_memory_mib),
+            (Some(1), Some(1024))
+        );
+        assert_eq!(request.idle_suspend_after_secs, Some(60));
+        assert!(!request.egress.unwrap().enabled);
+    }
+
+    #[test]
+    fn policies_that_could_not_be_shown_again_are_refused() {
+        let fails = |json: &str| parse(serde_json::from_str(json).unwrap()).is_err();
+        assert!(fails(r#"{"idle_policy":{"mode":"often"}}"#));
+        assert!(fails(r#"{"idle_policy":{"mode":"suspend_only"}}"#));
+        assert!(fails(r#"{"egress_policy":{"mode":"maybe"}}"#));
+        assert!(fails(r#"{"egress_policy":{"allowed_hosts":[1]}}"#));
+        assert!(fails(r#"{"ingress_specs":{}}"#));
+        assert!(fails(r#"{"checkpoint_id":"x"}"#));
+        assert!(!fails(
+            r#"{"checkpoint_id":null,"egress_policy":null,"idle_policy":null}"#
+        ));
+    }
+}

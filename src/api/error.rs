@@ -1,0 +1,258 @@
+//! Errors on the wire: the only place that knows which failure has which status and code, and what of it a client may
+//! see. Causes go to the log under the request id.
+
+use crate::exec::{AdmissionError, ExecError};
+use crate::runtime::{Invalid, RuntimeError, chain};
+use crate::warden::client::WardenError;
+use crate::warden::protocol::Failure;
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+/// The codes that clients know; finer detail goes into `details`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // each code is documented by the API
+pub enum Code {
+    Unauthenticated,
+    NotFound,
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    RateLimited,
+    Internal,
+    Unimplemented,
+    Unavailable,
+}
+
+impl Code {
+    fn parts(self) -> (&'static str, StatusCode) {
+        match self {
+            Self::Unauthenticated => ("unauthenticated", StatusCode::UNAUTHORIZED),
+            Self::NotFound => ("not_found", StatusCode::NOT_FOUND),
+            Self::AlreadyExists => ("already_exists", StatusCode::CONFLICT),
+            Self::FailedPrecondition => ("failed_precondition", StatusCode::CONFLICT),
+            Self::InvalidArgument => ("invalid_argument", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::RateLimited => ("rate_limited", StatusCode::TOO_MANY_REQUESTS),
+            Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::Unimplemented => ("unimplemented", StatusCode::NOT_IMPLEMENTED),
+            Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
+        }
+    }
+}
+
+/// An error for a client. It becomes a body only in [`ApiError::render`], where the request id is known.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    code: Code,
+    status: StatusCode,
+    message: String,
+    details: Map<String, Value>,
+    retry_after_secs: Option<u64>,
+    cause: Option<String>,
+}
+
+impl ApiError {
+    /// An error with its code's usual status.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        let retry_after_secs = matches!(code, Code::RateLimited | Code::Unavailable).then_some(1);
+        Self {
+            code,
+            status: code.parts().1,
+            message: message.into(),
+            details: Map::new(),
+            retry_after_secs,
+            cause: None,
+        }
+    }
+
+    /// An [`Code::InvalidArgument`] with another status.
+    pub fn invalid(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            ..Self::new(Code::InvalidArgument, message)
+        }
+    }
+
+    /// Something that is promised and not built yet; `field` names what asked for it.
+    pub fn unimplemented(field: Option<&str>, message: impl Into<String>) -> Self {
+        let error = Self::new(Code::Unimplemented, message);
+        match field {
+            Some(field) => error.detail("field", field),
+            None => error,
+        }
+    }
+
+    /// Our own failure; the client learns nothing but the request id.
+    pub fn internal(cause: &dyn std::error::Error) -> Self {
+        let message =
+            "the server failed to carry this out; the log has details under the request id";
+        Self::new(Code::Internal, message).because(cause)
+    }
+
+    /// Adds a detail.
+    pub fn detail(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.details.insert(key.into(), value.into());
+        self
+    }
+
+    fn because(mut self, cause: &dyn std::error::Error) -> Self {
+        self.cause = Some(chain(cause));
+        self
+    }
+
+    fn retry_after(mut self, secs: u64) -> Self {
+        self.retry_after_secs = Some(secs);
+        self
+    }
+
+    /// Writes the body with the request id beside the error, and a log line for what is our own fault.
+    pub fn render(self, request_id: &str, response: &mut Response) {
+        if self.status.is_server_error() && self.code != Code::Unimplemented {
+            let cause = self.cause.as_deref().unwrap_or_default();
+            tracing::warn!(
+                status = self.status.as_u16(),
+                message = self.message,
+                cause,
+                "request failed"
+            );
+        }
+        let mut error = json!({ "code": self.code.parts().0, "message": self.message });
+        if !self.details.is_empty() {
+            error["details"] = Value::Object(self.details);
+        }
+        let body = json!({ "error": error, "request_id": request_id });
+        *response.body_mut() = Body::from(body.to_string());
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        headers.remove(header::CONTENT_LENGTH);
+        if let Some(secs) = self.retry_after_secs {
+            headers.insert(header::RETRY_AFTER, secs.into());
+        }
+        if self.code == Code::Unauthenticated {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<Invalid> for ApiError {
+    fn from(invalid: Invalid) -> Self {
+        let error =
+            Self::new(Code::InvalidArgument, invalid.to_string()).detail("field", invalid.field);
+        if invalid.allowed.is_empty() {
+            error
+        } else {
+            error.detail("allowed", invalid.allowed)
+        }
+    }
+}
+
+impl From<RuntimeError> for ApiError {
+    fn from(error: RuntimeError) -> Self {
+        let text = error.to_string();
+        match error {
+            RuntimeError::NotFound(_) => Self::new(Code::NotFound, text),
+            RuntimeError::Exists(_) => Self::new(Code::AlreadyExists, text).detail("field", "name"),
+            RuntimeError::NotRunning { status, .. } => {
+                Self::new(Code::FailedPrecondition, text).detail("status", status)
+            }
+            RuntimeError::StillCreating(_) => Self::new(Code::FailedPrecondition, text),
+            RuntimeError::Invalid(invalid) => invalid.into(),
+            RuntimeError::Store(source) if source.is_full() => {
+                Self::new(Code::Unavailable, "the server's disk is full")
+                    .because(&source)
+                    .retry_after(30)
+            }
+            RuntimeError::Warden { ref source, .. } => refused(source).because(&error),
+            RuntimeError::Store(_)
+            | RuntimeError::Corrupt { .. }
+            | RuntimeError::Random(_)
+            | RuntimeError::Interrupted => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ExecError> for ApiError {
+    fn from(error: ExecError) -> Self {
+        match error {
+            ExecError::Admission(refusal) => refusal.into(),
+            ExecError::Invalid(invalid) => invalid.into(),
+            ExecError::Start(ref source) => refused(source).because(&error),
+            ExecError::Lost { exec_id } => Self::new(Code::Unavailable, error.to_string())
+                .detail("reason", "launcher_restarted")
+                .detail("exec_id", exec_id.to_string()),
+            ExecError::Pipes(_) => Self::internal(&error),
+            ExecError::Setup { exec_id } | ExecError::Interrupted { exec_id } => {
+                Self::internal(&error).detail("exec_id", exec_id.to_string())
+            }
+        }
+    }
+}
+
+impl From<AdmissionError> for ApiError {
+    fn from(refusal: AdmissionError) -> Self {
+        let text = refusal.to_string();
+        match refusal {
+            AdmissionError::RuntimeBusy => {
+                Self::new(Code::RateLimited, text).detail("reason", "runtime_busy")
+            }
+            AdmissionError::ServerBusy => {
+                Self::new(Code::Unavailable, text).detail("reason", "server_busy")
+            }
+            AdmissionError::Closed => Self::new(Code::Unavailable, text)
+                .detail("reason", "shutting_down")
+                .retry_after(5),
+            AdmissionError::NeverFits { .. } => {
+                Self::new(Code::InvalidArgument, text).detail("field", "max_output_bytes")
+            }
+        }
+    }
+}
+
+/// What a client learns of the warden's refusal.
+fn refused(error: &WardenError) -> ApiError {
+    let failure = match error {
+        WardenError::Refused(failure) => failure,
+        WardenError::Lost => {
+            let message = "the launcher was restarted before it answered; the outcome is unknown";
+            return ApiError::new(Code::Unavailable, message)
+                .detail("reason", "launcher_restarted");
+        }
+        WardenError::Io { .. } => {
+            return ApiError::new(Code::Unavailable, "the launcher can't be reached");
+        }
+    };
+    match failure {
+        Failure::UnknownRuntime => ApiError::new(Code::NotFound, "the runtime was not found"),
+        Failure::UnknownImage => ApiError::new(
+            Code::FailedPrecondition,
+            "the runtime's image does not exist any more",
+        ),
+        Failure::UnknownProfile => ApiError::new(
+            Code::FailedPrecondition,
+            "the runtime's sandbox profile does not exist any more",
+        ),
+        Failure::BadImage(why) => ApiError::new(
+            Code::FailedPrecondition,
+            format!("the runtime's image can't be used: {why}"),
+        ),
+        Failure::Invalid(field) => Invalid::new(field.as_str(), "is out of its range").into(),
+        Failure::NoRoom(what) => ApiError::new(
+            Code::Unavailable,
+            format!("the server has no room left: {what}"),
+        )
+        .retry_after(10),
+        Failure::Internal => ApiError::internal(error),
+    }
+}

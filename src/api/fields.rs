@@ -1,0 +1,412 @@
+//! Reads the fields of a JSON object one by one, so that every complaint names its field in the API's words and none
+//! leaks the parser's. Nothing is built of what is not asked for: 64 MiB of `[[],[],…` in an unknown field cost nothing.
+
+use crate::config::nearest::nearest;
+use crate::runtime::Invalid;
+use serde::Deserializer;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+/// Most items that are kept of an array or object of strings. More is refused: the kernel takes no more arguments.
+const MAX_ITEMS: usize = 256 * 1024;
+
+/// Most characters of a client's own words in a message.
+const SHOWN: usize = 64;
+
+/// The fields of one object.
+#[derive(Debug)]
+pub struct Fields<'a> {
+    path: String,
+    known: &'static [&'static str],
+    entries: Vec<(&'static str, &'a RawValue)>,
+    unknown: Option<String>,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of the request body, of which `known` have a meaning.
+    pub fn of_body(raw: &'a RawValue, known: &'static [&'static str]) -> Result<Self, Invalid> {
+        Self::parse(raw, String::new(), known)
+    }
+
+    fn parse(
+        raw: &'a RawValue,
+        path: String,
+        known: &'static [&'static str],
+    ) -> Result<Self, Invalid> {
+        let not_an_object = |path: &str| {
+            Invalid::new(
+                if path.is_empty() { "body" } else { path },
+                "must be a JSON object",
+            )
+        };
+        if !raw.get().starts_with('{') {
+            return Err(not_an_object(&path));
+        }
+        let visitor = ObjectVisitor { known };
+        let (entries, unknown) = serde_json::Deserializer::from_str(raw.get())
+            .deserialize_map(visitor)
+            .map_err(|_| not_an_object(&path))?;
+        Ok(Self {
+            path,
+            known,
+            entries,
+            unknown,
+        })
+    }
+
+    /// Refuses a field without a meaning, and names the nearest that has one.
+    pub fn deny_unknown(&self) -> Result<(), Invalid> {
+        let Some(name) = &self.unknown else {
+            return Ok(());
+        };
+        let shown: String = name
+            .chars()
+            .take(SHOWN)
+            .flat_map(char::escape_debug)
+            .collect();
+        let problem = match nearest(name, self.known) {
+            Some(near) => format!("is not a field; did you mean `{}`?", self.name(near)),
+            None => format!("is not a field; the fields are {}", self.known.join(", ")),
+        };
+        Err(Invalid {
+            allowed: self.known.iter().map(|k| k.to_string()).collect(),
+            ..Invalid::new(self.name(&shown), problem)
+        })
+    }
+
+    /// A string.
+    pub fn string(&self, name: &str) -> Result<Option<String>, Invalid> {
+        self.read(name, "must be a string")
+    }
+
+    /// A whole number.
+    pub fn whole(&self, name: &str) -> Result<Option<u64>, Invalid> {
+        self.read(name, "must be a whole number, not negative")
+    }
+
+    /// True or false.
+    pub fn boolean(&self, name: &str) -> Result<Option<bool>, Invalid> {
+        self.read(name, "must be true or false")
+    }
+
+    /// An array of strings.
+    pub fn strings(&self, name: &str) -> Result<Option<Vec<String>>, Invalid> {
+        let items: Option<Items<Vec<String>>> = self.read(name, "must be an array of strings")?;
+        items.map(|items| self.all(name, items)).transpose()
+    }
+
+    /// An object whose values are strings.
+    pub fn string_map(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, Invalid> {
+        let items: Option<Items<BTreeMap<String, String>>> =
+            self.read(name, "must be an object whose values are strings")?;
+        items.map(|items| self.all(name, items)).transpose()
+    }
+
+    /// An array; only its type is looked at.
+    pub fn array_of_anything(&self, name: &str) -> Result<(), Invalid> {
+        match self.raw(name) {
+            Some(raw) if !raw.get().starts_with('[') => {
+                Err(Invalid::new(self.name(name), "must be an array"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An object inside this one.
+    pub fn object(
+        &self,
+        name: &str,
+        known: &'static [&'static str],
+    ) -> Result<Option<Fields<'a>>, Invalid> {
+        self.raw(name)
+            .map(|raw| Self::parse(raw, self.name(name), known))
+            .transpose()
+    }
+
+    /// A field's full name.
+    pub fn name(&self, name: &str) -> String {
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
+    }
+
+    fn raw(&self, name: &str) -> Option<&'a RawValue> {
+        debug_assert!(self.known.contains(&name), "{name} is read but not known");
+        // A name given twice means its last value, as in most JSON parsers.
+        let (_, raw) = self
+            .entries
+            .iter()
+            .rev()
+            .find(|(known, _)| *known == name)?;
+        (raw.get() != "null").then_some(*raw)
+    }
+
+    fn read<T: serde::Deserialize<'a>>(
+        &self,
+        name: &str,
+        problem: &str,
+    ) -> Result<Option<T>, Invalid> {
+        self.raw(name)
+            .map(|raw| {
+                serde_json::from_str(raw.get()).map_err(|_| Invalid::new(self.name(name), problem))
+            })
+            .transpose()
+    }
+
+    fn all<T>(&self, name: &str, items: Items<T>) -> Result<T, Invalid> {
+        if items.too_many {
+            return Err(Invalid::new(
+                self.name(name),
+                format!("must hold at most {MAX_ITEMS} items"),
+            ));
+        }
+        Ok(items.items)
+    }
+}
+
+struct ObjectVisitor {
+    known: &'static [&'static str],
+}
+
+type Entries<'a> = (Vec<(&'static str, &'a RawValue)>, Option<String>);
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Entries<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries: Vec<(&'static str, &'de RawValue)> = Vec::new();
+        let mut unknown = None;
+        while let Some(key) = map.next_key::<String>()? {
+            match self.known.iter().find(|known| **known == key) {
+                Some(known) => {
+                    let value = map.next_value()?;
+                    // Replaced, not added: one name a million times over is still one entry.
+                    entries.retain(|(name, _)| name != known);
+                    entries.push((known, value));
+                }
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                    unknown.get_or_insert(key);
+                }
+            }
+        }
+        Ok((entries, unknown))
+    }
+}
+
+/// A bounded collection of strings.
+struct Items<T> {
+    items: T,
+    too_many: bool,
+}
+
+impl<'de> serde::Deserialize<'de> for Items<Vec<String>> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ItemsVisitor(PhantomData::<Vec<String>>))
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Items<BTreeMap<String, String>> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ItemsVisitor(PhantomData::<BTreeMap<String, String>>))
+    }
+}
+
+struct ItemsVisitor<T>(PhantomData<T>);
+
+impl<'de> Visitor<'de> for ItemsVisitor<Vec<String>> {
+    type Value = Items<Vec<String>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of strings")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while items.len() < MAX_ITEMS {
+            match seq.next_element()? {
+                Some(item) => items.push(item),
+                None => {
+                    return Ok(Items {
+                        items,
+                        too_many: false,
+                    });
+                }
+            }
+        }
+        let too_many = seq.next_element::<IgnoredAny>()?.is_some();
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Items { items, too_many })
+    }
+}
+
+impl<'de> Visitor<'de> for ItemsVisitor<BTreeMap<String, String>> {
+    type Value = Items<BTreeMap<String, String>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object whose values are strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut items = BTreeMap::new();
+        while let Some((key, value)) = map.next_entry()? {
+            items.insert(key, value);
+            if items.len() > MAX_ITEMS {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                return Ok(Items {
+                    items: BTreeMap::new(),
+                    too_many: true,
+                });
+            }
+        }
+        Ok(Items {
+            items,
+            too_many: false,
+        })
+    }
+}
+
+/// Checks that bytes are JSON; the error says where they are not.
+pub fn parse_json(bytes: &[u8]) -> Result<&RawValue, String> {
+    if bytes.is_empty() {
+        return Err("the body is empty, but must be JSON".into());
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| "the body is not valid UTF-8".to_owned())?;
+    serde_json::from_str(text).map_err(|error: serde_json::Error| {
+        format!(
+            "the body is not valid JSON (line {}, column {})",
+            error.line(),
+            error.column()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: &[&str] = &["text", "number", "list", "map", "inner", "flag"];
+
+    fn with<T>(
+        json: &str,
+        read: impl FnOnce(&Fields<'_>) -> Result<T, Invalid>,
+    ) -> Result<T, Invalid> {
+        let raw: &RawValue = serde_json::from_str(json).unwrap();
+        read(&Fields::of_body(raw, KNOWN)?)
+    }
+
+    #[test]
+    fn null_and_absent_are_none() {
+        assert_eq!(with(r#"{"text":null}"#, |f| f.string("text")), Ok(None));
+        assert_eq!(with("{}", |f| f.string("text")), Ok(None));
+        assert_eq!(
+            with(r#"{"text":"a","text":"b"}"#, |f| f.string("text")),
+            Ok(Some("b".into()))
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_names_its_field() {
+        for number in [
+            "-1",
+            "1.5",
+            "1.0",
+            "1e3",
+            "\"1\"",
+            "true",
+            "99999999999999999999",
+            "[]",
+        ] {
+            let json = format!("{{\"number\":{number}}}");
+            assert_eq!(
+                with(&json, |f| f.whole("number")).unwrap_err().field,
+                "number",
+                "{number}"
+            );
+        }
+        assert_eq!(
+            with(r#"{"text":1}"#, |f| f.string("text"))
+                .unwrap_err()
+                .field,
+            "text"
+        );
+        assert_eq!(
+            with(r#"{"text":"\ud800"}"#, |f| f.string("text"))
+                .unwrap_err()
+                .field,
+            "text"
+        );
+        assert_eq!(
+            with(r#"{"flag":"true"}"#, |f| f.boolean("flag"))
+                .unwrap_err()
+                .field,
+            "flag"
+        );
+        assert_eq!(
+            with(r#"{"list":["a",1]}"#, |f| f.strings("list"))
+                .unwrap_err()
+                .field,
+            "list"
+        );
+        assert_eq!(
+            with(r#"{"map":{"a":1}}"#, |f| f.string_map("map"))
+                .unwrap_err()
+                .field,
+            "map"
+        );
+        assert_eq!(with("[]", |_| Ok(())).unwrap_err().field, "body");
+    }
+
+    #[test]
+    fn a_field_inside_is_named_by_its_path() {
+        let read = |f: &Fields<'_>| f.object("inner", &["size"])?.unwrap().whole("size");
+        assert_eq!(
+            with(r#"{"inner":{"size":-1}}"#, read).unwrap_err().field,
+            "inner.size"
+        );
+        assert_eq!(with(r#"{"inner":[]}"#, read).unwrap_err().field, "inner");
+        assert_eq!(with(r#"{"inner":{"size":7,"other":1}}"#, read), Ok(Some(7)));
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_the_nearest() {
+        let error = with(r#"{"numbr":1}"#, |f| f.deny_unknown()).unwrap_err();
+        assert_eq!(error.field, "numbr");
+        assert!(error.problem.contains("`number`"), "{}", error.problem);
+        assert_eq!(with(r#"{"number":1}"#, |f| f.deny_unknown()), Ok(()));
+    }
+
+    #[test]
+    fn too_many_items_are_refused_and_not_kept() {
+        let list = format!("{{\"list\":[{}\"\"]}}", "\"\",".repeat(MAX_ITEMS));
+        assert!(
+            with(&list, |f| f.strings("list"))
+                .unwrap_err()
+                .problem
+                .contains("at most")
+        );
+        let full = format!("{{\"list\":[{}\"\"]}}", "\"\",".repeat(MAX_ITEMS - 1));
+        assert_eq!(
+            with(&full, |f| f.strings("list")).unwrap().unwrap().len(),
+            MAX_ITEMS
+        );
+    }
+
+    #[test]
+    fn what_is_no_json_says_where() {
+        assert!(parse_json(b"{\n x").unwrap_err().contains("line 2"));
+        assert!(parse_json(b"").unwrap_err().contains("empty"));
+        assert!(parse_json(b"\xff").unwrap_err().contains("UTF-8"));
+        assert!(parse_json(b"{}garbage").is_err());
+        assert!(parse_json(b" {} ").is_ok());
+    }
+}

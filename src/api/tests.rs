@@ -1,0 +1,417 @@
+//! What the HTTP side answers without a warden: everything that is refused before anything would run, over a real
+//! connection, so that framing, limits and header handling are those of production.
+
+use super::*;
+use crate::config::RawConfig;
+use crate::runtime::Profile;
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// A server on a port of its own, without runtimes; gone with the test's runtime.
+struct Api {
+    address: SocketAddr,
+    _dir: tempfile::TempDir,
+    _runtime: tokio::runtime::Runtime,
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: Value,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    fn code(&self) -> &str {
+        self.body["error"]["code"].as_str().unwrap_or_default()
+    }
+
+    fn field(&self) -> &str {
+        self.body["error"]["details"]["field"]
+            .as_str()
+            .unwrap_or_default()
+    }
+}
+
+impl Api {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.db");
+        let raw = RawConfig {
+            max_body_bytes: Some(4096),
+            ..RawConfig::default()
+        };
+        let config = Config::resolve(raw).unwrap();
+        let profile = Profile {
+            user: "root".into(),
+            home: "/root".into(),
+            pids: 64,
+            disk_mib: 16,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let address = runtime.block_on(async {
+            let store = Store::open(&path).unwrap();
+            let tenants = Tenants::open(store.clone(), &[], &[]).await.unwrap();
+            tenants.ensure_admin(TOKEN).await.unwrap();
+            let profiles = Profiles::from_iter([("default".to_owned(), profile)]);
+            let warden = Warden {};
+            let host = HostSizes {
+                memory_mib: 4096,
+                max_vcpus: 64,
+                disk: dir.path().into(),
+            };
+            let app = App {
+                runtimes: Runtimes::without_disk(store, warden.clone(), profiles, host),
+                executor: Executor::new(warden, Admission::new(config.exec.clone())),
+                body_budget: BodyBudget::new(1 << 20),
+                draining: AtomicBool::new(false),
+                tenants,
+                config,
+            };
+            let mut server = Server::new(routes::router(Arc::new(app)), 64);
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(async move { server.accept(listener, std::future::pending()).await });
+            address
+        });
+        Self {
+            address,
+            _dir: dir,
+            _runtime: runtime,
+        }
+    }
+
+    fn raw(&self, request: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(request).unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        Answer {
+            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+            head: head.to_owned(),
+            body: serde_json::from_str(body).unwrap_or(Value::Null),
+        }
+    }
+
+    fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        );
+        self.raw(request.as_bytes())
+    }
+
+    fn call(&self, method: &str, path: &str, body: &str) -> Answer {
+        let headers =
+            format!("Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n");
+        self.send(method, path, &headers, body)
+    }
+}
+
+#[test]
+fn health_needs_no_token() {
+    let api = Api::start();
+    let answer = api.send("GET", "/healthz", "", "");
+    assert_eq!(
+        (answer.status, answer.body),
+        (200, json!({ "data": { "status": "ok" } }))
+    );
+    assert_eq!(api.send("HEAD", "/healthz", "", "").status, 200);
+    assert_eq!(api.send("GET", "/readyz", "", "").status, 200);
+}
+
+#[test]
+fn every_error_has_the_same_shape_and_id() {
+    let api = Api::start();
+    let id = "0190b3f0-0000-7000-8000-000000000001";
+    let auth = format!("Authorization: Bearer {TOKEN}\r\n");
+    for (method, path, headers, status, code) in [
+        ("GET", "/nowhere", "", 404, "not_found"),
+        ("GET", "/v1/runtimes/", "", 404, "not_found"),
+        ("DELETE", "/healthz", "", 405, "invalid_argument"),
+        ("GET", "/v1/runtimes", "", 401, "unauthenticated"),
+        ("GET", "/v1/runtimes/x", &auth, 404, "not_found"),
+        ("GET", "/v1/runtimes/%ff", &auth, 404, "not_found"),
+        (
+            "GET",
+            "/v1/runtimes?limit=0",
+            &auth,
+            422,
+            "invalid_argument",
+        ),
+        (
+            "GET",
+            "/v1/runtimes?status=odd",
+            &auth,
+            422,
+            "invalid_argument",
+        ),
+        ("POST", "/v1/runtimes/x/stop", &auth, 501, "unimplemented"),
+    ] {
+        let headers = format!("{headers}X-Request-Id: {id}\r\n");
+        let answer = api.send(method, path, &headers, "");
+        assert_eq!(
+            (answer.status, answer.code()),
+            (status, code),
+            "{method} {path}"
+        );
+        assert!(answer.body["error"]["message"].is_string());
+        assert_eq!(answer.body["request_id"], id);
+        assert_eq!(answer.header("x-request-id"), Some(id));
+    }
+}
+
+#[test]
+fn a_request_id_is_made_where_none_is_valid() {
+    let api = Api::start();
+    for sent in ["", "X-Request-Id: my id\r\n", "X-Request-Id: 0\r\n"] {
+        let answer = api.send("GET", "/healthz", sent, "");
+        let id: uuid::Uuid = answer.header("x-request-id").unwrap().parse().unwrap();
+        assert_eq!(id.get_version_num(), 7);
+    }
+}
+
+#[test]
+fn a_wrong_method_tells_the_right_ones() {
+    let api = Api::start();
+    let answer = api.call("PUT", "/v1/runtimes", "");
+    let allow = answer.header("allow").unwrap();
+    assert!(
+        answer.status == 405 && allow.contains("GET") && allow.contains("POST"),
+        "{allow}"
+    );
+}
+
+#[test]
+fn only_a_whole_bearer_token_is_accepted() {
+    let api = Api::start();
+    let wrong = "f".repeat(32);
+    for value in [
+        String::new(),
+        "Authorization: Bearer\r\n".into(),
+        format!("Authorization: Basic {TOKEN}\r\n"),
+        format!("Authorization: {TOKEN}\r\n"),
+        format!("Authorization: Bearer {wrong}\r\n"),
+        format!("Authorization: Bearer {}\r\n", &TOKEN[..31]),
+        format!("Authorization: Bearer {TOKEN}\r\nAuthorization: Bearer {TOKEN}\r\n"),
+    ] {
+        let answer = api.send("GET", "/v1/runtimes", &value, "");
+        assert_eq!(
+            (answer.status, answer.header("www-authenticate")),
+            (401, Some("Bearer")),
+            "{value}"
+        );
+    }
+    let lower = format!("authorization: bearer {TOKEN}\r\n");
+    assert_eq!(api.send("GET", "/v1/runtimes", &lower, "").status, 200);
+}
+
+#[test]
+fn an_empty_list_has_all_six_keys() {
+    let api = Api::start();
+    let body = api.call("GET", "/v1/runtimes?limit=5", "").body;
+    let pagination = json!({
+        "next_cursor": null, "has_more": false, "limit": 5, "offset": 0, "total": 0, "next_offset": null,
+    });
+    assert_eq!(body, json!({ "data": [], "pagination": pagination }));
+}
+
+#[test]
+fn a_bad_body_is_told_apart() {
+    let api = Api::start();
+    let exec = "/v1/runtimes/x/exec";
+    for (body, status, field) in [
+        ("{", 400, ""),
+        ("", 400, ""),
+        ("\u{1}", 400, ""),
+        ("[]", 422, "body"),
+        ("{}", 422, "command"),
+        (r#"{"command":1}"#, 422, "command"),
+        (r#"{"command":"a","args":"b"}"#, 422, "args"),
+        (r#"{"command":"a","env":{"A":1}}"#, 422, "env"),
+        (r#"{"command":"a","timeout_secs":-1}"#, 422, "timeout_secs"),
+        (r#"{"command":"a","timeout_secs":1.5}"#, 422, "timeout_secs"),
+        (r#"{"command":"a","timeout_secs":"1"}"#, 422, "timeout_secs"),
+        (r#"{"command":"a","timeout":1}"#, 422, "timeout"),
+        (
+            r#"{"command":"a","limits":{"memory":1}}"#,
+            422,
+            "limits.memory",
+        ),
+        (
+            r#"{"command":"a","limits":{"pids":-1}}"#,
+            422,
+            "limits.pids",
+        ),
+        (r#"{"command":"a","detach":true}"#, 501, "detach"),
+        (r#"{"command":"a","detach":false}"#, 404, ""),
+        (r#"{"command":"a"}"#, 404, ""),
+    ] {
+        let answer = api.call("POST", exec, body);
+        assert_eq!((answer.status, answer.field()), (status, field), "{body}");
+    }
+    let message = api
+        .call("POST", exec, r#"{"command":"a","timeout":1}"#)
+        .body["error"]["message"]
+        .to_string();
+    assert!(message.contains("`timeout_secs`"), "{message}");
+}
+
+#[test]
+fn a_create_body_is_checked_before_anything_is_made() {
+    let api = Api::start();
+    for (body, status, field) in [
+        (r#"{"name":"-"}"#, 422, "name"),
+        (
+            r#"{"name":"0190b3f0-0000-7000-8000-000000000001"}"#,
+            422,
+            "name",
+        ),
+        (r#"{"profile":"lax"}"#, 422, "profile"),
+        (r#"{"network":"host"}"#, 422, "network"),
+        (
+            r#"{"resources":{"limits":{"memory_mib":99999999}}}"#,
+            422,
+            "resources.limits.memory_mib",
+        ),
+        (
+            r#"{"resources":{"requests":{"vcpus":0}}}"#,
+            422,
+            "resources.requests.vcpus",
+        ),
+        (
+            r#"{"environment_variables":{"1A":""}}"#,
+            422,
+            "environment_variables",
+        ),
+        (r#"{"checkpoint_id":"x"}"#, 501, "checkpoint_id"),
+    ] {
+        let answer = api.call("POST", "/v1/runtimes", body);
+        assert_eq!((answer.status, answer.field()), (status, field), "{body}");
+    }
+    assert_eq!(
+        api.call("GET", "/v1/runtimes", "").body["pagination"]["total"],
+        0
+    );
+}
+
+#[test]
+fn an_idempotency_key_is_refused_and_not_ignored() {
+    let api = Api::start();
+    let headers = format!("Authorization: Bearer {TOKEN}\r\nIdempotency-Key: k\r\n");
+    for path in ["/v1/runtimes", "/v1/runtimes/x/exec"] {
+        let answer = api.send("POST", path, &headers, r#"{"command":"a"}"#);
+        assert_eq!((answer.status, answer.field()), (501, "Idempotency-Key"));
+    }
+}
+
+#[test]
+fn a_body_too_large_is_refused_by_its_length_alone_and_while_it_arrives() {
+    let api = Api::start();
+    let head = |framing: &str| {
+        format!(
+            "POST /v1/runtimes HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {TOKEN}\r\n{framing}\r\n\r\n"
+        )
+    };
+    // Nothing follows the head; an answer means that nothing more was waited for.
+    let by_length = api.raw_head(&head("Content-Length: 4097"));
+    assert_eq!(
+        (by_length.status, by_length.code()),
+        (413, "invalid_argument")
+    );
+
+    let chunk = format!("1001\r\n{}\r\n0\r\n\r\n", "x".repeat(4097));
+    let chunked = api.raw(format!("{}{chunk}", head("Transfer-Encoding: chunked")).as_bytes());
+    assert_eq!((chunked.status, chunked.code()), (413, "invalid_argument"));
+}
+
+#[test]
+fn the_content_type_must_be_json_or_absent() {
+    let api = Api::start();
+    let auth = format!("Authorization: Bearer {TOKEN}\r\n");
+    let exec = |kind: &str| {
+        api.send(
+            "POST",
+            "/v1/runtimes/x/exec",
+            &format!("{auth}{kind}"),
+            r#"{"command":"a"}"#,
+        )
+    };
+    for kind in [
+        "",
+        "Content-Type: application/json; charset=utf-8\r\n",
+        "Content-Type: Application/JSON\r\n",
+    ] {
+        assert_eq!(exec(kind).status, 404, "{kind}");
+    }
+    for kind in [
+        "Content-Type: text/plain\r\n",
+        "Content-Type: application/x-www-form-urlencoded\r\n",
+    ] {
+        let answer = exec(kind);
+        assert_eq!(
+            (answer.status, answer.code()),
+            (415, "invalid_argument"),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn half_sent_bodies_keep_nobody_else_waiting() {
+    let api = Api::start();
+    let half = format!(
+        "POST /v1/runtimes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 4096\r\n\r\n{{"
+    );
+    let halves: Vec<TcpStream> = (0..50)
+        .map(|_| {
+            let mut stream = TcpStream::connect(api.address).unwrap();
+            stream.write_all(half.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    assert_eq!(api.call("GET", "/v1/runtimes", "").status, 200);
+    assert_eq!(api.call("POST", "/v1/runtimes", "{").status, 400);
+    drop(halves);
+}
+
+impl Api {
+    /// Sends a head whose body never comes and reads the answer's head and body by its length.
+    fn raw_head(&self, head: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut text = String::new();
+        let mut byte = [0];
+        while !text.ends_with("\r\n\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            text.push(char::from(byte[0]));
+        }
+        let answer = Answer {
+            status: text.split(' ').nth(1).unwrap().parse().unwrap(),
+            head: text,
+            body: Value::Null,
+        };
+        let length = answer.header("content-length").unwrap().parse().unwrap();
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).unwrap();
+        Answer {
+            body: serde_json::from_slice(&body).unwrap(),
+            ..answer
+        }
+    }
+}

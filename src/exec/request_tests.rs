@@ -1,0 +1,291 @@
+//! Tests of the exec request's rules.
+
+use super::*;
+use crate::runtime::{CreateRequest, HostSizes, Profile, Profiles};
+
+const IDENTITY: Identity<'_> = Identity {
+    user: "root",
+    home: "/root",
+};
+
+fn settings() -> Settings {
+    let profile = Profile {
+        user: "root".into(),
+        home: "/root".into(),
+        pids: 100,
+        disk_mib: 64,
+    };
+    let profiles = Profiles::from_iter([("default".to_owned(), profile)]);
+    let host = HostSizes {
+        memory_mib: 8192,
+        max_vcpus: 64,
+        disk: std::env::temp_dir(),
+    };
+    let request = CreateRequest {
+        request_memory_mib: Some(256),
+        environment_variables: BTreeMap::from([("FROM".into(), "runtime".into())]),
+        ..CreateRequest::default()
+    };
+    request.validate(&profiles, &host).unwrap().settings
+}
+
+fn bounds() -> ExecBounds {
+    ExecBounds {
+        max_execs: 1,
+        max_execs_per_runtime: 1,
+        max_queue: 1,
+        max_queue_per_runtime: 1,
+        queue_secs: 1,
+        default_timeout_secs: 60,
+        max_timeout_secs: 3600,
+        default_output_bytes: 1000,
+        max_output_bytes: 2000,
+        max_buffered_bytes: 1,
+        max_buffered_bytes_per_runtime: 1,
+    }
+}
+
+fn validate(request: ExecRequest) -> Result<ValidExec, Invalid> {
+    request.validate(&settings(), IDENTITY, &bounds())
+}
+
+fn field(request: ExecRequest) -> String {
+    validate(request).unwrap_err().field
+}
+
+fn d() -> ExecRequest {
+    ExecRequest {
+        command: "true".into(),
+        ..ExecRequest::default()
+    }
+}
+
+#[test]
+fn what_is_not_said_is_the_default() {
+    let valid = validate(d()).unwrap();
+    assert_eq!(
+        (valid.timeout, valid.cap, valid.stdin.clone()),
+        (Duration::from_secs(60), 1000, None)
+    );
+    assert_eq!(valid.command.cwd, "/root");
+    let env: Vec<String> = valid
+        .command
+        .env
+        .iter()
+        .map(|(n, v)| format!("{n}={v}"))
+        .collect();
+    let path = format!("PATH={PATH}");
+    assert_eq!(
+        env,
+        [
+            "FROM=runtime",
+            "HOME=/root",
+            "LANG=C.UTF-8",
+            &path,
+            "USER=root"
+        ]
+    );
+    assert_eq!(
+        valid.resources,
+        CellResources {
+            memory_bytes: 256 * MIB,
+            pids: 100,
+            cpu_secs: None
+        }
+    );
+    assert_eq!(valid.buffered_bytes(), 2000);
+}
+
+#[test]
+fn numbers_out_of_range_name_their_field() {
+    assert_eq!(
+        validate(ExecRequest {
+            timeout_secs: Some(0),
+            ..d()
+        })
+        .unwrap()
+        .timeout
+        .as_secs(),
+        60
+    );
+    assert_eq!(
+        validate(ExecRequest {
+            max_output_bytes: Some(0),
+            ..d()
+        })
+        .unwrap()
+        .cap,
+        0
+    );
+    assert_eq!(
+        field(ExecRequest {
+            timeout_secs: Some(3601),
+            ..d()
+        }),
+        "timeout_secs"
+    );
+    assert_eq!(
+        field(ExecRequest {
+            max_output_bytes: Some(2001),
+            ..d()
+        }),
+        "max_output_bytes"
+    );
+    assert_eq!(
+        field(ExecRequest {
+            memory_mib: Some(257),
+            ..d()
+        }),
+        "limits.memory_mib"
+    );
+    assert_eq!(
+        field(ExecRequest {
+            memory_mib: Some(1),
+            ..d()
+        }),
+        "limits.memory_mib"
+    );
+    assert_eq!(
+        field(ExecRequest {
+            pids: Some(101),
+            ..d()
+        }),
+        "limits.pids"
+    );
+    assert_eq!(
+        field(ExecRequest {
+            pids: Some(0),
+            ..d()
+        }),
+        "limits.pids"
+    );
+    assert_eq!(
+        field(ExecRequest {
+            cpu_secs: Some(0),
+            ..d()
+        }),
+        "limits.cpu_secs"
+    );
+}
+
+#[test]
+fn nul_is_refused_everywhere() {
+    let nul = || "a\0b".to_owned();
+    assert_eq!(
+        field(ExecRequest {
+            command: nul(),
+            ..d()
+        }),
+        "command"
+    );
+    assert_eq!(
+        field(ExecRequest {
+            args: vec!["a".into(), nul()],
+            ..d()
+        }),
+        "args[1]"
+    );
+    assert_eq!(
+        field(ExecRequest {
+            cwd: Some(nul()),
+            ..d()
+        }),
+        "cwd"
+    );
+    assert_eq!(
+        field(ExecRequest {
+            stdin: Some(nul()),
+            ..d()
+        }),
+        "stdin"
+    );
+    assert_eq!(
+        field(ExecRequest {
+            env: BTreeMap::from([("A".into(), nul())]),
+            ..d()
+        }),
+        "env.A"
+    );
+    assert_eq!(
+        field(ExecRequest {
+            env: BTreeMap::from([(nul(), "".into())]),
+            ..d()
+        }),
+        "env"
+    );
+}
+
+#[test]
+fn empty_words_are_refused() {
+    assert_eq!(
+        field(ExecRequest {
+            command: String::new(),
+            ..d()
+        }),
+        "command"
+    );
+    assert_eq!(
+        field(ExecRequest {
+            cwd: Some(String::new()),
+            ..d()
+        }),
+        "cwd"
+    );
+}
+
+#[test]
+fn stdin_is_text_or_base64() {
+    let stdin = |request| validate(request).unwrap().stdin;
+    assert_eq!(
+        stdin(ExecRequest {
+            stdin: Some("é".into()),
+            ..d()
+        }),
+        Some("é".into())
+    );
+    assert_eq!(
+        stdin(ExecRequest {
+            stdin_base64: Some("AP8=".into()),
+            ..d()
+        }),
+        Some(vec![0, 255])
+    );
+    assert_eq!(
+        stdin(ExecRequest {
+            stdin: Some("".into()),
+            ..d()
+        }),
+        None
+    );
+    assert_eq!(
+        field(ExecRequest {
+            stdin_base64: Some("AP8".into()),
+            ..d()
+        }),
+        "stdin_base64"
+    );
+    let both = ExecRequest {
+        stdin: Some("".into()),
+        stdin_base64: Some("".into()),
+        ..d()
+    };
+    assert_eq!(field(both), "stdin_base64");
+    assert_eq!(
+        field(ExecRequest {
+            output_encoding: Some("latin1".into()),
+            ..d()
+        }),
+        "output_encoding"
+    );
+}
+
+#[test]
+fn arguments_that_the_kernel_would_refuse_are_refused() {
+    let args = |args: Vec<String>| ExecRequest { args, ..d() };
+    assert!(validate(args(vec!["x".repeat(MAX_STRING - 1)])).is_ok());
+    assert_eq!(field(args(vec!["x".repeat(MAX_STRING)])), "args[0]");
+    assert_eq!(field(args(vec!["x".repeat(100_000); 21])), "args");
+    // Many small ones: the pointers count.
+    assert_eq!(field(args(vec![String::new(); MAX_STRINGS / 9])), "args");
+    assert!(validate(args(vec![String::new(); MAX_STRINGS / 10])).is_ok());
+}
