@@ -36,3 +36,19 @@ impl FromIterator<(String, Profile)> for Profiles {
         Self(profiles.into_iter().collect())
     }
 }
+
+impl From<&crate::profile::ProfileSet> for Profiles {
+    fn from(set: &crate::profile::ProfileSet) -> Self {
+        set.iter()
+            .map(|profile| {
+                let facts = Profile {
+                    user: profile.identity.user.clone(),
+                    home: profile.identity.home.clone(),
+                    pids: profile.limits.pids.default,
+                    disk_mib: profile.limits.disk_mib.default,
+                };
+                (profile.name.clone(), facts)
+            })
+            .collect()
+    }
+}
