@@ -1,2 +1,8 @@
 //! Role dispatch, then the command line.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Before any thread exists: a role must start single-threaded.
+    cellblock::roles::run().unwrap_or_else(cellblock::cli::run)
+}

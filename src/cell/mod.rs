@@ -1,2 +1,118 @@
-//! A cell: what one exec lives in.
+//! A cell: what one exec lives in. Fresh namespaces and its own cgroup, used once, then destroyed.
+//!
+//! The recipe in order; each line is a step of the file it names:
+//!
+//! | who | file | does |
+//! |---|---|---|
+//! | warden | `open` (here) | clones the child into pid, net, ipc, uts and time namespaces and the v2 cgroup |
+//! | child, host root | `child` | joins the v1 cgroups; cgroup namespace; copies the runtime's mount namespace |
+//! | | `rootfs` | ephemeral only: overlay over a fresh tmpfs, pivot_root |
+//! | | `devices`, `procfs` | `/dev`, `/dev/shm`, `/proc`, perhaps `/tmp` |
+//! | | `child` | loopback up, host name, *then* its user namespace: all others belong to the host's |
+//! | warden | `userns` | writes the uid and gid maps, sends the descriptors |
+//! | child, now init | `init` | forks the payload, gives up every right, reaps, reports |
+//! | payload | `payload`, `identity` | ids, capabilities, rlimits, cwd, look-up, seccomp, execve |
+//!
+//! Because the user namespace comes last, the payload has no power over the other namespaces even if it had
+//! capabilities: mount and umount are EPERM.
+
+pub mod child;
 pub mod command;
+pub mod devices;
+pub mod error;
+pub mod identity;
+pub mod init;
+pub mod lookup;
+pub mod mounts;
+pub mod payload;
+pub mod procfs;
+pub mod report;
+pub mod rootfs;
+pub mod userns;
+
+use crate::sys::{self, Cloned, packet};
+use error::{Result, Step};
+use nix::sys::resource::Resource;
+use nix::unistd::Pid;
+use seccompiler::BpfProgram;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// The part of a cell that its profile decides; made once per profile.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// The command's uid inside.
+    pub uid: u32,
+    /// The command's gid inside.
+    pub gid: u32,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_bytes: u64,
+    /// Size of a fresh `/tmp` in bytes.
+    pub tmp_bytes: u64,
+    /// Paths below `/proc` that are covered.
+    pub masked_paths: Vec<String>,
+    /// Paths below `/proc` that can't be written.
+    pub readonly_paths: Vec<String>,
+    /// Options of the proc file system.
+    pub proc_options: Vec<(&'static str, &'static str)>,
+    /// (resource, soft, hard).
+    pub rlimits: Vec<(Resource, u64, u64)>,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// Filters in the order of their installation.
+    pub seccomp: Vec<BpfProgram>,
+}
+
+/// All that a cell is opened with.
+#[derive(Debug)]
+pub struct Spec<'a> {
+    /// The runtime's template mount namespace.
+    pub template: BorrowedFd<'a>,
+    /// Set for an ephemeral runtime: the layers to assemble, and the bytes of the fresh tmpfs above them.
+    pub fresh: Option<(&'a rootfs::Layers, u64)>,
+    /// Whether `/tmp` is a tmpfs of the cell.
+    pub fresh_tmp: bool,
+    /// The v2 cgroup to be born in.
+    pub clone_into: Option<BorrowedFd<'a>>,
+    /// cgroup.procs files of the v1 groups to join.
+    pub attach: &'a [OwnedFd],
+    /// Host name inside.
+    pub hostname: &'a str,
+    /// First host uid of the runtime's range.
+    pub uid_base: u32,
+    /// What the profile decides.
+    pub sandbox: &'a Sandbox,
+}
+
+/// A cell whose child runs.
+#[derive(Debug)]
+pub struct Open {
+    /// The child, later the cell's init.
+    pub pid: Pid,
+    /// Becomes readable when it and with it every process of the cell is gone.
+    pub pidfd: OwnedFd,
+    /// The warden's end of the control socket.
+    pub control: OwnedFd,
+}
+
+/// Clones the cell's first process. It answers on the control socket, see [`report`].
+pub fn open(spec: &Spec<'_>) -> Result<Open> {
+    let (ours, theirs) = packet::pair().step("make the control socket")?;
+    /// linux/sched.h, Linux 5.6; libc has it for other targets only.
+    const CLONE_NEWTIME: libc::c_int = 0x80;
+    let flags = libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | CLONE_NEWTIME;
+    match sys::clone3(flags, spec.clone_into).step("clone the cell")? {
+        Cloned::Child => {
+            drop(ours);
+            child::run(spec, theirs)
+        }
+        Cloned::Parent { pid, pidfd } => Ok(Open {
+            pid,
+            pidfd,
+            control: ours,
+        }),
+    }
+}

@@ -1,5 +1,7 @@
 //! The command line: what was typed becomes an [`Action`], which `main` carries out.
 
+pub mod doctor;
+
 use crate::config::{Config, ConfigError, RawConfig};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;

@@ -1,8 +1,16 @@
-//! The api process's handle to the warden.
+//! The api process's handle to the warden. One task owns the socket; callers talk to it over a channel. When the warden
+//! dies, everything that waits for it learns so at once ([`WardenError::Lost`]); what is asked meanwhile waits for the
+//! next warden, whose socket the supervisor sends.
 
 use crate::resources::{CellResources, RuntimeResources, Usage};
-use crate::warden::protocol::{CellEnd, Failure, RuntimeSpec};
+use crate::warden::link;
+use crate::warden::protocol::{CellEnd, Failure, Reply, Request, RuntimeSpec};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::io;
+use std::os::fd::OwnedFd;
 use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 /// Why a call to the warden gave no answer of its own.
@@ -14,14 +22,22 @@ pub enum WardenError {
     /// The warden went away before it answered; it is being restarted.
     #[error("the warden went away before it answered")]
     Lost,
-    /// The message could not be sent.
-    #[error("sending to the warden")]
-    Send(#[source] std::io::Error),
+    /// The request could not be made or its answer not be used.
+    #[error("{operation}")]
+    Io {
+        /// What was done.
+        operation: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// A shared handle; cheap to clone. Survives restarts of the warden.
 #[derive(Clone, Debug)]
-pub struct Warden {}
+pub struct Warden {
+    calls: mpsc::UnboundedSender<link::Call>,
+}
 
 /// What to run and within which limits.
 #[derive(Debug)]
@@ -49,6 +65,15 @@ pub struct RunningExec {
     pub stdout: pipe::Receiver,
     /// The command's stderr.
     pub stderr: pipe::Receiver,
+    end: End,
+}
+
+/// The way to a running command's end, and to bring it about. Dropping it kills the cell.
+#[derive(Debug)]
+struct End {
+    seq: Option<u64>,
+    calls: mpsc::UnboundedSender<link::Call>,
+    ended: oneshot::Receiver<Result<Ended, WardenError>>,
 }
 
 /// The end of a command that ran.
@@ -65,39 +90,220 @@ pub struct Ended {
 }
 
 impl Warden {
-    /// Makes a runtime's disk.
-    pub async fn create_runtime(&self, _spec: RuntimeSpec) -> Result<(), WardenError> {
-        todo!()
+    /// Starts the task that talks to the warden over `socket`. `replacements` yields the next socket when the supervisor
+    /// has started another warden.
+    ///
+    /// # Errors
+    /// When the socket can't be registered with the runtime. Must be called inside one.
+    pub fn connect(
+        socket: OwnedFd,
+        replacements: mpsc::UnboundedReceiver<OwnedFd>,
+    ) -> io::Result<Warden> {
+        let (calls, queue) = mpsc::unbounded_channel();
+        tokio::spawn(link::run(
+            crate::sys::polled::register(socket)?,
+            replacements,
+            queue,
+        ));
+        Ok(Warden { calls })
     }
+
+    /// Makes a runtime's disk and proves that it can be mounted.
+    pub async fn create_runtime(&self, spec: RuntimeSpec) -> Result<(), WardenError> {
+        self.done(|seq| Request::CreateRuntime { seq, spec }).await
+    }
+
     /// Kills a runtime's cells and removes its disk.
-    pub async fn delete_runtime(&self, _id: Uuid) -> Result<(), WardenError> {
-        todo!()
+    pub async fn delete_runtime(&self, id: Uuid) -> Result<(), WardenError> {
+        self.done(|seq| Request::DeleteRuntime { seq, id }).await
     }
+
     /// Kills a runtime's cells; the disk stays.
-    pub async fn stop_runtime(&self, _id: Uuid) -> Result<(), WardenError> {
-        todo!()
+    pub async fn stop_runtime(&self, id: Uuid) -> Result<(), WardenError> {
+        self.done(|seq| Request::StopRuntime { seq, id }).await
     }
+
     /// All runtimes on disk.
     pub async fn list_runtimes(&self) -> Result<Vec<Uuid>, WardenError> {
-        todo!()
+        let mut all = Vec::new();
+        loop {
+            let after = all.last().copied();
+            match self
+                .ask(|seq| Request::ListRuntimes { seq, after }, None)
+                .await?
+                .0
+            {
+                Reply::Runtimes { ids, .. } if ids.is_empty() => return Ok(all),
+                Reply::Runtimes { ids, .. } => all.extend(ids),
+                _ => return Err(unexpected()),
+            }
+        }
     }
+
     /// Names of usable images.
     pub async fn list_images(&self) -> Result<Vec<String>, WardenError> {
-        todo!()
+        match self.ask(|seq| Request::ListImages { seq }, None).await?.0 {
+            Reply::Images { names, .. } => Ok(names),
+            _ => Err(unexpected()),
+        }
     }
+
     /// Opens a cell and starts the command.
-    pub async fn exec(&self, _request: ExecRequest) -> Result<RunningExec, WardenError> {
-        todo!()
+    pub async fn exec(&self, request: ExecRequest) -> Result<RunningExec, WardenError> {
+        let ExecRequest {
+            runtime,
+            runtime_resources,
+            cell_resources,
+            hostname,
+            command,
+            stdin,
+        } = request;
+        let memfd = sealed(&command).map_err(|source| WardenError::Io {
+            operation: "seal the command",
+            source,
+        })?;
+        let (tell_end, ended) = oneshot::channel();
+        let message = |seq| Request::Exec {
+            seq,
+            runtime,
+            runtime_resources,
+            cell_resources,
+            hostname,
+            stdin,
+        };
+        let call = link::Ask {
+            fd: Some(memfd),
+            ended: Some(tell_end),
+        };
+        let (reply, fds, seq) = self.ask_with(message, call).await?;
+        let mut end = End {
+            seq: Some(seq),
+            calls: self.calls.clone(),
+            ended,
+        };
+        let Reply::Started { .. } = reply else {
+            return Err(unexpected());
+        };
+        let pipes = (|| {
+            let mut fds = fds.into_iter();
+            let mut next = || {
+                fds.next()
+                    .ok_or_else(|| io::Error::other("a pipe is missing"))
+            };
+            let stdout = pipe::Receiver::from_owned_fd(next()?)?;
+            let stderr = pipe::Receiver::from_owned_fd(next()?)?;
+            let stdin = if stdin {
+                Some(pipe::Sender::from_owned_fd(next()?)?)
+            } else {
+                None
+            };
+            Ok((stdin, stdout, stderr))
+        })();
+        match pipes {
+            Ok((stdin, stdout, stderr)) => Ok(RunningExec {
+                stdin,
+                stdout,
+                stderr,
+                end,
+            }),
+            Err(source) => {
+                end.kill();
+                Err(WardenError::Io {
+                    operation: "take over the command's pipes",
+                    source,
+                })
+            }
+        }
+    }
+
+    async fn done(&self, message: impl FnOnce(u64) -> Request) -> Result<(), WardenError> {
+        match self.ask(message, None).await?.0 {
+            Reply::Done { .. } => Ok(()),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn ask(
+        &self,
+        message: impl FnOnce(u64) -> Request,
+        fd: Option<OwnedFd>,
+    ) -> Result<(Reply, Vec<OwnedFd>), WardenError> {
+        let (reply, fds, _) = self
+            .ask_with(message, link::Ask { fd, ended: None })
+            .await?;
+        Ok((reply, fds))
+    }
+
+    async fn ask_with(
+        &self,
+        message: impl FnOnce(u64) -> Request,
+        ask: link::Ask,
+    ) -> Result<(Reply, Vec<OwnedFd>, u64), WardenError> {
+        let seq = link::next_seq();
+        let (tell, answer) = oneshot::channel();
+        let call = link::Call::Ask {
+            seq,
+            message: message(seq),
+            ask,
+            answer: tell,
+        };
+        self.calls.send(call).map_err(|_| WardenError::Lost)?;
+        // A caller that goes away meanwhile leaves the exec to the link, which kills it when it starts.
+        let (reply, fds) = answer.await.map_err(|_| WardenError::Lost)??;
+        match reply {
+            Reply::Failed { failure, .. } => Err(WardenError::Refused(failure)),
+            reply => Ok((reply, fds, seq)),
+        }
     }
 }
 
 impl RunningExec {
     /// Kills everything in the cell. Returns at once; the end still arrives through [`RunningExec::ended`].
-    pub fn kill(&self) {
-        todo!()
+    pub fn kill(&mut self) {
+        self.end.kill();
     }
-    /// Waits for the end; may be called once more after a cancelled wait. `Lost` when the warden died with the cell.
+
+    /// Waits for the end; a cancelled wait may be repeated, a finished one not.
+    ///
+    /// # Errors
+    /// [`WardenError::Lost`] when the warden died, and the cell with it.
     pub async fn ended(&mut self) -> Result<Ended, WardenError> {
-        todo!()
+        let ended = (&mut self.end.ended)
+            .await
+            .unwrap_or(Err(WardenError::Lost));
+        self.end.seq = None;
+        ended
     }
+}
+
+impl End {
+    fn kill(&mut self) {
+        if let Some(seq) = self.seq {
+            let _ = self.calls.send(link::Call::Tell(Request::Kill { seq }));
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn unexpected() -> WardenError {
+    let source = io::Error::other("an answer of another kind than asked for");
+    WardenError::Io {
+        operation: "understand the warden",
+        source,
+    }
+}
+
+/// A memfd that holds `bytes` and can't be changed any more.
+fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
+    use std::io::Write;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = std::fs::File::from(memfd_create(c"command", flags)?);
+    file.write_all(bytes)?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
+    Ok(file.into())
 }

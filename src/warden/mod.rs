@@ -4,4 +4,6 @@
 //! no tokio). Nothing in the protocol assumes that there is only one warden.
 
 pub mod client;
+mod link;
 pub mod protocol;
+pub mod server;

@@ -1,0 +1,123 @@
+//! The cell's first process while it is still root of the host: it builds everything around itself, then gives the host
+//! up by making its user namespace and becomes the cell's init.
+
+use crate::cell::error::{Result, Step};
+use crate::cell::report::{FromCell, GO, MAX_REPORT};
+use crate::cell::{Spec, devices, init, mounts, procfs, rootfs};
+use crate::sys::{self, packet};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// What the warden sends when the maps are written.
+#[derive(Debug)]
+pub struct Stdio {
+    /// The sealed memfd with the command.
+    pub command: OwnedFd,
+    /// Descriptors 0, 1 and 2 of the payload.
+    pub streams: [OwnedFd; 3],
+}
+
+/// Where the control socket lives in the child: the only descriptor it keeps of all those that the warden had open.
+const CONTROL: i32 = 3;
+
+/// Builds the cell and runs its init. Never returns; a failure is reported to the warden before the end.
+pub fn run(spec: &Spec<'_>, control: OwnedFd) -> ! {
+    let result =
+        build(spec, control).and_then(|(control, stdio)| init::run(spec.sandbox, control, stdio));
+    if let Err(error) = result {
+        report_failure(&error);
+    }
+    sys::exit_now(1)
+}
+
+/// Tells the warden's log which step failed. The socket may be gone; then nobody wants to know.
+pub fn report_failure(error: &crate::cell::error::CellError) {
+    let text = format!("{}: {}", error.step, error.source);
+    if let Ok(control) = sys::inherited_fd(CONTROL) {
+        tell(&control, &FromCell::Failed(text), &[]);
+    }
+}
+
+/// Sends a report, with descriptors beside it; one that is too long or comes too late is dropped.
+pub fn tell(control: &OwnedFd, message: &FromCell, fds: &[OwnedFd]) {
+    if let Ok(bytes) = serde_json::to_vec(message) {
+        if bytes.len() <= MAX_REPORT {
+            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            let _ = packet::send(control.as_fd(), &bytes, &fds);
+        }
+    }
+}
+
+fn build(spec: &Spec<'_>, control: OwnedFd) -> Result<(OwnedFd, Stdio)> {
+    // The warden's end must be ours too; also set again below, since a change of ids clears it (prctl(2)).
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent death signal")?;
+    nix::sys::prctl::set_dumpable(false).step("become not dumpable")?;
+    nix::sys::prctl::set_name(c"init").step("set the name")?;
+    umask(Mode::empty());
+
+    for file in spec.attach {
+        // "0" is the writer itself. The write waits for an RCU grace period: here only this cell waits with it.
+        nix::unistd::write(file, b"0").step("join the cgroup")?;
+    }
+    // After the joins, so that the namespace's root is the cell's own group.
+    unshare(CloneFlags::CLONE_NEWCGROUP).step("unshare the cgroup namespace")?;
+    setns(spec.template, CloneFlags::CLONE_NEWNS).step("enter the template")?;
+    unshare(CloneFlags::CLONE_NEWNS).step("copy the template")?;
+
+    let control = keep_only(control)?;
+    if let Some((layers, bytes)) = spec.fresh {
+        rootfs::assemble(layers, &rootfs::Writable::Fresh(bytes), spec.uid_base)?;
+    }
+    let root = mounts::root()?;
+    let sandbox = spec.sandbox;
+    devices::mount_dev(root.as_fd(), spec.uid_base, sandbox.shm_bytes)?;
+    procfs::mount_proc(root.as_fd(), sandbox)?;
+    if spec.fresh_tmp {
+        let (bytes, owner) = (sandbox.tmp_bytes, spec.uid_base);
+        let inodes = mounts::inodes_for(bytes);
+        let tmp = mounts::tmpfs(bytes, inodes, owner, "1777", mounts::NOSUID_NODEV)?;
+        mounts::attach(tmp.as_fd(), root.as_fd(), c"tmp")?;
+    }
+    drop(root);
+    nix::unistd::chdir("/").step("enter /")?;
+    sys::loopback_up().step("bring lo up")?;
+    nix::unistd::sethostname(spec.hostname).step("set the host name")?;
+    // POSIX message queues and SysV objects live in the ipc namespace that the clone made.
+
+    unshare(CloneFlags::CLONE_NEWUSER).step("unshare the user namespace")?;
+    tell(&control, &FromCell::UserNamespaceMade, &[]);
+    let stdio = wait_for_go(&control)?;
+    Ok((control, stdio))
+}
+
+/// Closes everything that was inherited but the control socket, which moves to [`CONTROL`]. Descriptors 0 and 1 of the
+/// warden are `/dev/null`; 2 is its log, which no process of a cell may hold, and becomes the same.
+fn keep_only(control: OwnedFd) -> Result<OwnedFd> {
+    let step = "keep only the control socket";
+    sys::dup_onto(control.as_fd(), CONTROL, true).step(step)?;
+    sys::dup_onto(std::io::stdin().as_fd(), 2, false).step(step)?;
+    // Its number is closed here, or it is CONTROL itself.
+    std::mem::forget(control);
+    sys::close_range(CONTROL + 1, u32::MAX).step(step)?;
+    sys::inherited_fd(CONTROL).step(step)
+}
+
+fn wait_for_go(control: &OwnedFd) -> Result<Stdio> {
+    let step = "wait for the warden";
+    let mut buffer = [0; 16];
+    let packet = packet::receive(control.as_fd(), &mut buffer).step(step)?;
+    // The warden's end while a cell waits: there is nobody left to report to.
+    let packet = packet.ok_or(Errno::EPIPE).step(step)?;
+    let expected = &buffer[..packet.length] == GO;
+    let fds: std::result::Result<[OwnedFd; 4], _> = packet.fds.try_into();
+    match fds {
+        Ok([command, stdin, stdout, stderr]) if expected => Ok(Stdio {
+            command,
+            streams: [stdin, stdout, stderr],
+        }),
+        _ => Err(Errno::EPROTO).step(step),
+    }
+}

@@ -1,0 +1,68 @@
+//! `/dev` of a cell: its own tmpfs with six harmless nodes, its own devpts instance and `/dev/shm`; read-only itself.
+
+use crate::cell::error::{Result, Step};
+use crate::cell::mounts::{self, NOSUID_NODEV};
+use crate::sys;
+use nix::sys::stat::{Mode, SFlag, makedev, mknodat};
+use nix::unistd::symlinkat;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Character devices of the "memory" and "tty" majors (Documentation/admin-guide/devices.txt).
+const NODES: [(&str, u64, u64); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+const LINKS: [(&str, &str); 5] = [
+    ("pts/ptmx", "ptmx"),
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+];
+
+/// The group that owns terminals on every distribution (`tty`), inside the cell.
+const TTY_GID: u32 = 5;
+
+/// Mounts `/dev` with all that belongs into it. `owner` is the host uid of the cell's root, `shm_bytes` the size of
+/// `/dev/shm`. Must run while the caller is root of the host's user namespace: only then may nodes be made.
+pub fn mount_dev(root: BorrowedFd<'_>, owner: u32, shm_bytes: u64) -> Result<()> {
+    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+    let dev = mounts::tmpfs(65536, 64, owner, "755", attributes)?;
+    for (name, major, minor) in NODES {
+        let mode = Mode::from_bits_truncate(0o666);
+        mknodat(&dev, name, SFlag::S_IFCHR, mode, makedev(major, minor))
+            .step(&format!("make /dev/{name}"))?;
+    }
+    for (target, name) in LINKS {
+        symlinkat(target, &dev, name).step(&format!("link /dev/{name}"))?;
+    }
+    for name in ["pts", "shm"] {
+        nix::sys::stat::mkdirat(&dev, name, Mode::from_bits_truncate(0o755))
+            .step(&format!("make /dev/{name}"))?;
+    }
+    mounts::attach(dev.as_fd(), root, c"dev")?;
+
+    let tty = (owner + TTY_GID).to_string();
+    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+    let options: &[(&std::ffi::CStr, &str)] =
+        &[(c"mode", "620"), (c"ptmxmode", "666"), (c"gid", &tty)];
+    let pts = mounts::new(c"devpts", options, attributes)?;
+    mounts::attach(pts.as_fd(), dev.as_fd(), c"pts")?;
+
+    let attributes = NOSUID_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    let shm = mounts::tmpfs(
+        shm_bytes,
+        mounts::inodes_for(shm_bytes),
+        owner,
+        "1777",
+        attributes,
+    )?;
+    mounts::attach(shm.as_fd(), dev.as_fd(), c"shm")?;
+
+    sys::mount_setattr(dev.as_fd(), libc::MOUNT_ATTR_RDONLY, None, false).step("seal /dev")
+}

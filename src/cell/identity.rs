@@ -1,0 +1,57 @@
+//! Giving up power: ids, capabilities, no_new_privs. Everything here goes one way.
+
+use crate::cell::error::{CellError, Result, Step};
+use caps::CapSet;
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+
+/// The uid and gid that a cell's init runs as, inside: none that a command can become, so a command can neither signal
+/// nor trace it.
+pub const INIT_ID: u32 = crate::cell::userns::RANGE - 2;
+
+/// Becomes `uid` and `gid` (ids of the caller's user namespace), with no supplementary group. Groups go before the
+/// gid and the gid before the uid: afterwards the right to change them is gone.
+pub fn become_ids(uid: u32, gid: u32) -> Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    setgroups(&[]).step("setgroups")?;
+    setresgid(gid, gid, gid).step("setresgid")?;
+    setresuid(uid, uid, uid).step("setresuid")
+}
+
+/// Empties the bounding set. Needs CAP_SETPCAP, so it comes before the ids.
+pub fn drop_bounding_set() -> Result<()> {
+    caps::clear(None, CapSet::Bounding).map_err(|_| failed("empty the bounding set"))
+}
+
+/// Empties the ambient, inheritable, effective and permitted sets and sets no_new_privs. With the bounding set empty, a
+/// later execve(2) as uid 0 gains nothing either (capabilities(7), "Capabilities and execution of programs by root").
+pub fn drop_capabilities() -> Result<()> {
+    for set in [
+        CapSet::Ambient,
+        CapSet::Inheritable,
+        CapSet::Effective,
+        CapSet::Permitted,
+    ] {
+        caps::clear(None, set).map_err(|_| failed(&format!("empty the {set:?} set")))?;
+    }
+    nix::sys::prctl::set_no_new_privs().step("set no_new_privs")
+}
+
+/// Sets resource limits as (resource, soft, hard). A hard limit above the caller's own is lowered to that: raising needs
+/// CAP_SYS_RESOURCE, and the lower one is the stricter.
+pub fn set_rlimits(limits: &[(Resource, u64, u64)]) -> Result<()> {
+    for (resource, soft, hard) in limits {
+        let step = format!("set {resource:?}");
+        let (_, own) = nix::sys::resource::getrlimit(*resource).step(&step)?;
+        setrlimit(*resource, (*soft).min(own), (*hard).min(own)).step(&step)?;
+    }
+    Ok(())
+}
+
+fn failed(step: &str) -> CellError {
+    CellError {
+        step: step.to_owned(),
+        source: Errno::last(),
+    }
+}

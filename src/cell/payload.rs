@@ -1,0 +1,148 @@
+//! The tenant's command, from fork to execve: gives up every right first, then resolves the working directory and the
+//! command with what is left, and installs the seccomp filters last.
+
+use crate::cell::child::{Stdio, report_failure, tell};
+use crate::cell::command::{Decoded, MAX_ENCODED};
+use crate::cell::error::{Result, Step};
+use crate::cell::lookup::{self, Lookup};
+use crate::cell::report::FromCell;
+use crate::cell::{Sandbox, identity};
+use crate::sys;
+use crate::warden::protocol::CellEnd;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, umask};
+use std::ffi::{CStr, CString};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Exit code for a command that was found but can't be executed, as shells use it.
+const NOT_EXECUTABLE: i32 = 126;
+/// Exit code for a command that was not found, as shells use it.
+const NOT_FOUND: i32 = 127;
+
+/// Becomes the command. Never returns.
+pub fn run(sandbox: &Sandbox, control: OwnedFd, stdio: Stdio) -> ! {
+    let Stdio { command, streams } = stdio;
+    let prepared = confine(sandbox, &streams).and_then(|()| read_command(command));
+    match prepared {
+        Ok(command) => start(sandbox, &control, &command),
+        Err(error) => {
+            report_failure(&error);
+            sys::exit_now(NOT_EXECUTABLE)
+        }
+    }
+}
+
+/// Session, streams, signals, limits, ids, capabilities.
+fn confine(sandbox: &Sandbox, streams: &[OwnedFd; 3]) -> Result<()> {
+    nix::unistd::setsid().step("start a session")?;
+    sys::reset_signals().step("reset the signals")?;
+    for (number, stream) in streams.iter().enumerate() {
+        sys::dup_onto(stream.as_fd(), number as i32, false).step("set the standard streams")?;
+    }
+    umask(Mode::from_bits_truncate(sandbox.umask));
+    // Above init's: under memory pressure the command goes before the process that reports its end.
+    std::fs::write("/proc/self/oom_score_adj", "500").step("raise the oom score")?;
+    identity::set_rlimits(&sandbox.rlimits)?;
+    identity::drop_bounding_set()?;
+    identity::become_ids(sandbox.uid, sandbox.gid)?;
+    identity::drop_capabilities()?;
+    nix::sys::prctl::set_dumpable(false).step("become not dumpable")
+}
+
+fn read_command(memfd: OwnedFd) -> Result<Decoded> {
+    let step = "read the command";
+    let mut bytes = Vec::new();
+    let mut file = std::fs::File::from(memfd);
+    std::io::Seek::rewind(&mut file).step(step)?;
+    file.take(MAX_ENCODED).read_to_end(&mut bytes).step(step)?;
+    Decoded::decode(&bytes).ok_or(Errno::EINVAL).step(step)
+}
+
+fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
+    if let Err(errno) = enter(&command.cwd) {
+        let reason = match errno {
+            Errno::ENOENT => "does not exist",
+            Errno::ENOTDIR => "is not a directory",
+            Errno::EACCES => "may not be entered",
+            Errno::ELOOP => "goes through a link that may not be followed",
+            Errno::ENAMETOOLONG => "is too long",
+            _ => "can't be entered",
+        };
+        tell(
+            control,
+            &FromCell::End(CellEnd::CwdRefused(reason.to_owned())),
+            &[],
+        );
+        sys::exit_now(NOT_EXECUTABLE);
+    }
+    let path = command
+        .env
+        .iter()
+        .rev()
+        .find_map(|v| v.to_bytes().strip_prefix(b"PATH="));
+    let path = path.unwrap_or_default();
+    let mut argv: Vec<&CStr> = vec![&command.command];
+    argv.extend(command.args.iter().map(CString::as_c_str));
+
+    let mut found = lookup::find(&command.command, path);
+    let line = command.shell_fallback && command.args.is_empty();
+    if found == Lookup::NotFound && line && lookup::looks_like_shell(command.command.to_bytes()) {
+        argv = vec![c"sh", c"-lc", &command.command];
+        found = lookup::find(c"sh", path);
+    }
+    let name = argv[0].to_string_lossy().into_owned();
+    let file = match found {
+        Lookup::Found(file) => file,
+        Lookup::NotExecutable(_) => fail(&name, "permission denied or not a file", NOT_EXECUTABLE),
+        Lookup::NotFound => fail(&name, "command not found", NOT_FOUND),
+    };
+    for filter in &sandbox.seccomp {
+        if seccompiler::apply_filter(filter).is_err() {
+            report_failure(&crate::cell::error::CellError {
+                step: "install the seccomp filter".to_owned(),
+                source: Errno::last(),
+            });
+            sys::exit_now(NOT_EXECUTABLE);
+        }
+    }
+    match nix::unistd::execve(&file, &argv, &command.env) {
+        Err(Errno::E2BIG) => {
+            tell(control, &FromCell::End(CellEnd::ArgumentsTooLong), &[]);
+            sys::exit_now(NOT_EXECUTABLE)
+        }
+        Err(Errno::ENOENT) => fail(
+            &name,
+            "its interpreter or loader was not found",
+            NOT_EXECUTABLE,
+        ),
+        Err(errno) => fail(&name, errno.desc(), NOT_EXECUTABLE),
+        Ok(never) => match never {},
+    }
+}
+
+/// Changes to `cwd`, which may hold links but none of `/proc`'s magic ones (CVE-2024-21626), and makes sure that the
+/// result is below the root (getcwd(3) says "(unreachable)" where it is not).
+fn enter(cwd: &CStr) -> std::result::Result<(), Errno> {
+    let root = nix::fcntl::open(
+        "/",
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let directory = sys::openat2(root.as_fd(), cwd, flags, libc::RESOLVE_NO_MAGICLINKS)?;
+    nix::unistd::fchdir(&directory)?;
+    if nix::unistd::getcwd()?.is_absolute() {
+        Ok(())
+    } else {
+        Err(Errno::EXDEV)
+    }
+}
+
+/// Says on the command's own stderr why it did not run, and ends as a shell would.
+fn fail(name: &str, why: &str, code: i32) -> ! {
+    let text = format!("cellblock: {name}: {why}\n");
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+    sys::exit_now(code)
+}

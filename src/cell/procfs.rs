@@ -1,0 +1,71 @@
+//! `/proc` of a cell: a fresh instance for its pid namespace, with the host's secrets masked and its knobs read-only.
+
+use crate::cell::Sandbox;
+use crate::cell::error::{Result, Step};
+use crate::cell::mounts::{self, NOSUID_NODEV, READ_ONLY};
+use crate::sys;
+use nix::errno::Errno;
+use nix::sys::stat::fstat;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Mounts `/proc`, then covers the masked paths (a file by `/dev/null`, a directory by an empty tmpfs) and makes the
+/// read-only ones immutable. All are absolute paths below `/proc`; those that the kernel lacks are passed over.
+/// Must come after `/dev`, whose `null` it uses.
+pub fn mount_proc(root: BorrowedFd<'_>, sandbox: &Sandbox) -> Result<()> {
+    let names: Vec<CString> = sandbox
+        .proc_options
+        .iter()
+        .map(|(name, _)| CString::new(*name).expect("a constant without NUL"))
+        .collect();
+    let options: Vec<_> = names
+        .iter()
+        .zip(&sandbox.proc_options)
+        .map(|(n, (_, value))| (n.as_c_str(), *value))
+        .collect();
+    let proc = mounts::new(c"proc", &options, NOSUID_NODEV | libc::MOUNT_ATTR_NOEXEC)?;
+    mounts::attach(proc.as_fd(), root, c"proc")?;
+
+    let mut empty: Option<OwnedFd> = None;
+    for path in &sandbox.masked_paths {
+        let Some((target, _)) = find(root, path)? else {
+            continue;
+        };
+        let step = format!("mask {path}");
+        let directory = fstat(&target).step(&step)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        let cover = match (&empty, directory) {
+            (_, false) => sys::open_tree_clone(root, c"dev/null", false).step(&step)?,
+            // One tmpfs serves all directories: it is empty and can't be written.
+            (Some(first), true) => sys::open_tree_clone(first.as_fd(), c"", false).step(&step)?,
+            (None, true) => mounts::tmpfs(4096, 16, 0, "755", READ_ONLY)?,
+        };
+        sys::move_mount(cover.as_fd(), target.as_fd()).step(&step)?;
+        if directory && empty.is_none() {
+            empty = Some(cover);
+        }
+    }
+    for path in &sandbox.readonly_paths {
+        let Some((target, name)) = find(root, path)? else {
+            continue;
+        };
+        let step = format!("make {path} read-only");
+        let same = sys::open_tree_clone(root, &name, false).step(&step)?;
+        let attributes = READ_ONLY | libc::MOUNT_ATTR_NOEXEC;
+        sys::mount_setattr(same.as_fd(), attributes, None, false).step(&step)?;
+        sys::move_mount(same.as_fd(), target.as_fd()).step(&step)?;
+    }
+    Ok(())
+}
+
+/// The object at an absolute path and that path relative to the root; none where there is no such object.
+fn find(root: BorrowedFd<'_>, path: &str) -> Result<Option<(OwnedFd, CString)>> {
+    let step = format!("find {path}");
+    let name = CString::new(path.trim_start_matches('/'))
+        .map_err(|_| Errno::EINVAL)
+        .step(&step)?;
+    match mounts::beneath(root, &name) {
+        Ok(target) => Ok(Some((target, name))),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(errno).step(&step),
+    }
+}

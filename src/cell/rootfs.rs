@@ -1,0 +1,161 @@
+//! A runtime's root file system, in two steps.
+//!
+//! [`scaffold`] gathers its pieces in a private mount namespace whose root is nothing but them: the image layers,
+//! idmapped to the runtime's uid range, the host directories it shows, and its disk. [`assemble`] stacks them into the
+//! root a command sees and pivots into it. A persistent or read-only runtime does both once, in its *template*
+//! namespace, which every cell copies; an ephemeral one assembles in each cell, over a fresh tmpfs.
+//!
+//! Nothing of the host's own tree is left in the namespace after the first pivot.
+
+use crate::cell::error::{Result, Step};
+use crate::cell::mounts::{self, NOSUID_NODEV, READ_ONLY};
+use crate::sys;
+use nix::fcntl::AtFlags;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{Gid, Uid, fchownat};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// A host directory that is shown read-only inside, not idmapped: root-only files in it stay unreadable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// On the host.
+    pub source: PathBuf,
+    /// One path component below the cell's root.
+    pub target: &'static str,
+}
+
+/// What a root file system is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layers {
+    /// Read-only directories of root's, the uppermost first; at least two, so that an overlay needs no upper one.
+    pub lower: Vec<PathBuf>,
+    /// Host directories on top of the stack.
+    pub binds: Vec<Bind>,
+}
+
+/// Where writes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writable {
+    /// To the runtime's own disk in the scaffold, which holds `upper` and `work`.
+    Disk,
+    /// To a tmpfs of this many bytes, made in each cell.
+    Fresh(u64),
+    /// Nowhere.
+    None,
+}
+
+/// Makes the private namespace and gathers the pieces in it; the caller's root is then the scaffold. `anchor` is any
+/// directory: the scaffold needs a place to be attached to for the moment before it becomes the root. Returns a descriptor
+/// of the namespace, which keeps it alive.
+pub fn scaffold(
+    layers: &Layers,
+    disk: Option<OwnedFd>,
+    base: u32,
+    anchor: &Path,
+) -> Result<OwnedFd> {
+    let userns = crate::cell::userns::mapped(base)?;
+    unshare(CloneFlags::CLONE_NEWNS).step("unshare the mount namespace")?;
+    let namespace = std::fs::File::open("/proc/self/ns/mnt").step("open the mount namespace")?;
+    let root = mounts::root()?;
+    sys::mount_setattr(root.as_fd(), 0, None, true).step("make all mounts private")?;
+
+    let mut pieces: Vec<(CString, OwnedFd)> = Vec::new();
+    for (index, path) in layers.lower.iter().enumerate() {
+        let step = format!("idmap {}", path.display());
+        let dir = mounts::host_dir(path)?;
+        let piece = sys::open_tree_clone(dir.as_fd(), c"", false).step(&step)?;
+        sys::mount_setattr(piece.as_fd(), READ_ONLY, Some(userns.as_fd()), false).step(&step)?;
+        pieces.push((lower_name(index), piece));
+    }
+    for bind in &layers.binds {
+        let step = format!("bind {}", bind.source.display());
+        let dir = mounts::host_dir(&bind.source)?;
+        let piece = sys::open_tree_clone(dir.as_fd(), c"", true).step(&step)?;
+        sys::mount_setattr(piece.as_fd(), READ_ONLY, None, true).step(&step)?;
+        pieces.push((bind_name(bind), piece));
+    }
+    pieces.extend(disk.map(|disk| (c"disk".to_owned(), disk)));
+
+    let scaffold = mounts::tmpfs(65536, 64, 0, "700", NOSUID_NODEV)?;
+    for name in pieces
+        .iter()
+        .map(|(name, _)| name.as_c_str())
+        .chain([c"rootfs", c"fresh"])
+    {
+        mkdirat(&scaffold, name, Mode::S_IRWXU).step("make a place in the scaffold")?;
+    }
+    let anchor = mounts::host_dir(anchor)?;
+    sys::move_mount(scaffold.as_fd(), anchor.as_fd()).step("attach the scaffold")?;
+    mounts::pivot(scaffold.as_fd())?;
+    for (name, piece) in &pieces {
+        mounts::attach(piece.as_fd(), scaffold.as_fd(), name)?;
+    }
+    Ok(namespace.into())
+}
+
+/// Stacks the pieces of the caller's scaffold and makes the result the root; the scaffold is gone afterwards.
+pub fn assemble(layers: &Layers, writable: &Writable, base: u32) -> Result<()> {
+    let scaffold = mounts::root()?;
+    let lower: Vec<String> = (0..layers.lower.len())
+        .map(|i| format!("/{}", lower_name(i).to_string_lossy()))
+        .collect();
+    let lower = lower.join(":");
+    let upper = match writable {
+        Writable::None => None,
+        Writable::Disk => Some("disk"),
+        Writable::Fresh(bytes) => {
+            let inodes = mounts::inodes_for(*bytes);
+            let fresh = mounts::tmpfs(*bytes, inodes, 0, "700", NOSUID_NODEV)?;
+            prepare_upper(&fresh, base)?;
+            mounts::attach(fresh.as_fd(), scaffold.as_fd(), c"fresh")?;
+            Some("fresh")
+        }
+    };
+    let directories = upper.map(|name| (format!("/{name}/upper"), format!("/{name}/work")));
+    let mut options: Vec<(&std::ffi::CStr, &str)> = vec![(c"lowerdir", &lower)];
+    if let Some((upper, work)) = &directories {
+        options.extend([(c"upperdir", upper.as_str()), (c"workdir", work.as_str())]);
+    }
+    let attributes = if upper.is_some() {
+        NOSUID_NODEV
+    } else {
+        READ_ONLY
+    };
+    let merged = mounts::new(c"overlay", &options, attributes)?;
+    mounts::attach(merged.as_fd(), scaffold.as_fd(), c"rootfs")?;
+    for bind in &layers.binds {
+        let step = format!("show {}", bind.source.display());
+        let piece = sys::open_tree_clone(scaffold.as_fd(), &bind_name(bind), true).step(&step)?;
+        let target = CString::new(bind.target).expect("a constant without NUL");
+        mounts::attach(piece.as_fd(), merged.as_fd(), &target)?;
+    }
+    mounts::pivot(merged.as_fd())
+}
+
+/// Makes the overlay's `upper` (the later root directory, so it belongs to the range's root) and `work` on a writable
+/// layer; existing ones stay as they are.
+pub fn prepare_upper(layer: &OwnedFd, base: u32) -> Result<()> {
+    for name in ["upper", "work"] {
+        match mkdirat(layer, name, Mode::from_bits_truncate(0o755)) {
+            Ok(()) => {
+                let owner = (Some(Uid::from_raw(base)), Some(Gid::from_raw(base)));
+                fchownat(layer, name, owner.0, owner.1, AtFlags::AT_SYMLINK_NOFOLLOW)
+                    .step("give the layer to the range")?;
+            }
+            Err(nix::errno::Errno::EEXIST) => {}
+            Err(errno) => return Err(errno).step(&format!("make {name} on the layer")),
+        }
+    }
+    Ok(())
+}
+
+fn lower_name(index: usize) -> CString {
+    CString::new(format!("lower{index}")).expect("digits hold no NUL")
+}
+
+fn bind_name(bind: &Bind) -> CString {
+    CString::new(format!("bind-{}", bind.target)).expect("a constant without NUL")
+}

@@ -1,0 +1,221 @@
+//! The groups of one runtime: its limits hold over all of its cells together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::cell::CellGroup;
+use super::error::CgroupError;
+use super::kill::Freezer;
+use super::layout::{Layout, Place};
+use super::{files, kill, limits};
+use crate::resources::{CellResources, RuntimeResources};
+
+/// Cells' inits are not the tenant's processes, but the kernel counts them in the runtime's group.
+/// Room for them is added in steps of this many, as cells come, rather than with one more write for
+/// each cell or once and for all (which would hand a fork bomb the room of cells that don't exist).
+const INIT_STEP: u64 = 32;
+
+/// One runtime's groups. Dropping it removes nothing: see [`RuntimeGroup::remove`].
+#[derive(Debug)]
+pub struct RuntimeGroup {
+    layout: Arc<Layout>,
+    id: String,
+    /// The tenant's share of the pids limit, and how many inits are allowed beside it.
+    pids: AtomicU64,
+    inits: AtomicU64,
+    /// Cells that exist; each holds a clone and takes itself off when it is removed.
+    cells: Arc<AtomicU64>,
+}
+
+impl RuntimeGroup {
+    pub(super) fn create(
+        layout: Arc<Layout>,
+        id: &str,
+        resources: &RuntimeResources,
+    ) -> Result<Self, CgroupError> {
+        let group = Self {
+            layout,
+            id: id.to_owned(),
+            pids: AtomicU64::new(resources.pids),
+            inits: AtomicU64::new(INIT_STEP),
+            cells: Arc::default(),
+        };
+        let made = group.make().and_then(|()| group.set(resources));
+        if let Err(error) = made {
+            // Leave nothing half made. Should that fail too, the first error is the one worth
+            // reading, and the next sweep removes the rest.
+            let _ = group.remove();
+            return Err(error);
+        }
+        Ok(group)
+    }
+
+    fn make(&self) -> Result<(), CgroupError> {
+        for dir in self.directories() {
+            files::make_if_missing(&dir)?;
+        }
+        if let Some(tree) = &self.layout.v2 {
+            let dir = tree.base.join(&self.id);
+            // Cells have no CPU limit of their own, so the cpu controller stops here: one level
+            // less for the scheduler.
+            let enable: Vec<_> = tree
+                .controllers
+                .iter()
+                .filter(|name| **name != "cpu")
+                .copied()
+                .collect();
+            super::enable(&dir, &enable)?;
+            if tree.controllers.contains(&"memory") {
+                limits::no_swap_v2(&dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The id it was made with.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its directories, one in each hierarchy used.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        self.layout
+            .bases()
+            .map(|base| base.join(&self.id))
+            .collect()
+    }
+
+    fn directory(&self, controller: &str) -> Option<(PathBuf, bool)> {
+        match self.layout.place(controller)? {
+            Place::V1(index) => Some((self.layout.v1[index].base.join(&self.id), false)),
+            Place::V2 => self
+                .layout
+                .v2
+                .as_ref()
+                .map(|tree| (tree.base.join(&self.id), true)),
+        }
+    }
+
+    /// Sets or changes the limits. A limit that this host can't enforce is passed over:
+    /// `facilities` names it, and the operator has been asked.
+    ///
+    /// # Errors
+    /// The kernel's refusal; on version 1 EBUSY if more memory is in use than is to be allowed.
+    pub fn set(&self, resources: &RuntimeResources) -> Result<(), CgroupError> {
+        match self.directory("memory") {
+            Some((dir, true)) => limits::memory_v2(&dir, resources.memory_bytes)?,
+            Some((dir, false)) => limits::memory_v1(&dir, resources.memory_bytes, false)?,
+            None => {}
+        }
+        self.pids.store(resources.pids, Ordering::Relaxed);
+        self.write_pids()?;
+        if let Some((dir, v2)) = self.directory("cpu") {
+            limits::cpu(&dir, resources.cpu_millis, v2)?;
+        }
+        Ok(())
+    }
+
+    fn write_pids(&self) -> Result<(), CgroupError> {
+        let cells = self.cells.load(Ordering::Relaxed);
+        let inits = (cells + 1).div_ceil(INIT_STEP) * INIT_STEP;
+        self.inits.store(inits, Ordering::Relaxed);
+        let count = self.pids.load(Ordering::Relaxed).saturating_add(inits);
+        match self.directory("pids") {
+            Some((dir, _)) => limits::pids(&dir, count),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the groups of a new cell. `id` is used once in the life of a server.
+    ///
+    /// # Errors
+    /// EEXIST if the id was used before; whatever the kernel refuses. Nothing is left behind.
+    pub fn cell(&self, id: &str, resources: &CellResources) -> Result<CellGroup, CgroupError> {
+        super::check_name(id)?;
+        if self.cells.load(Ordering::Relaxed) + 1 > self.inits.load(Ordering::Relaxed) {
+            self.write_pids()?;
+        }
+        let cell = CellGroup::create(&self.layout, &self.id, id, resources, self.cells.clone())?;
+        self.cells.fetch_add(1, Ordering::Relaxed);
+        Ok(cell)
+    }
+
+    /// Stops every process in the runtime, returning before the last one has stopped.
+    ///
+    /// On version 1 each existing cell is frozen by itself, since a cell below a frozen group could
+    /// not be killed.
+    ///
+    /// # Errors
+    /// What the kernel answers; `NotFound` if the host can't freeze.
+    pub fn freeze(&self) -> Result<(), CgroupError> {
+        self.set_frozen(true)
+    }
+
+    /// Undoes [`RuntimeGroup::freeze`].
+    ///
+    /// # Errors
+    /// As for `freeze`.
+    pub fn thaw(&self) -> Result<(), CgroupError> {
+        self.set_frozen(false)
+    }
+
+    fn set_frozen(&self, frozen: bool) -> Result<(), CgroupError> {
+        if let Some(tree) = &self.layout.v2 {
+            let dir = tree.base.join(&self.id);
+            if Freezer::V2.set(&dir, frozen)? {
+                return Ok(());
+            }
+        } else if let Some((dir, _)) = self.directory("freezer") {
+            for cell in files::children(&dir)? {
+                Freezer::V1.set(&cell, frozen)?;
+            }
+            return Ok(());
+        }
+        let path = PathBuf::from(&self.id);
+        Err(CgroupError::io("freeze", &path)(
+            std::io::ErrorKind::NotFound.into(),
+        ))
+    }
+
+    /// Ends every process of every cell.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn kill(&self) -> Result<(), CgroupError> {
+        for tree in &self.layout.v1 {
+            // Where there is a version 2 tree, it holds every process.
+            if self.layout.v2.is_none() {
+                let freezer = tree.used.contains(&"freezer").then_some(Freezer::V1);
+                for group in kill::tree(&tree.base.join(&self.id))? {
+                    kill::kill_loop(&group, freezer)?;
+                }
+            }
+        }
+        match &self.layout.v2 {
+            Some(tree) => kill::kill_v2(&tree.base.join(&self.id)),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes the groups; false while a cell is left. What is gone already is fine.
+    ///
+    /// # Errors
+    /// What the kernel answers, other than that the group is busy.
+    pub fn remove(&self) -> Result<bool, CgroupError> {
+        // Where cells have groups of their own, one that is left makes this busy. Groups that cells
+        // only join go last, or one would vanish under a cell that is still to start in it.
+        let joined = self.layout.v1.iter().filter(|tree| !tree.per_cell);
+        let joined: Vec<_> = joined.map(|tree| tree.base.join(&self.id)).collect();
+        let (last, first): (Vec<_>, Vec<_>) = self
+            .directories()
+            .into_iter()
+            .partition(|dir| joined.contains(dir));
+        for dir in first.iter().chain(&last) {
+            if !files::remove(dir)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

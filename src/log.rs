@@ -1,0 +1,45 @@
+//! Log lines on stderr, one per event; and errors with all their causes in one line.
+
+use crate::config::LogFormat;
+use std::error::Error;
+
+/// Sends this process's log lines to stderr. To be called once per process.
+pub fn init(format: LogFormat) {
+    let builder = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::INFO)
+        .with_target(false);
+    match format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+/// An error with all its causes, outermost first. A cause whose words its wrapper has said already is not repeated.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] std::fmt::Error);
+
+    #[test]
+    fn tells_every_cause_once() {
+        let inner = std::fmt::Error.to_string();
+        assert_eq!(chain(&Outer(std::fmt::Error)), format!("outer: {inner}"));
+    }
+}

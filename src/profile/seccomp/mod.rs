@@ -1,0 +1,15 @@
+//! Seccomp policies: OCI seccomp files compiled to BPF through seccompiler.
+//!
+//! `oci` is the file's shape, `policy` checks it, `compile` makes programs, `syscalls` and `target` know
+//! the machines. seccompiler's own JSON is another format, so its Rust types are built here.
+
+mod action;
+mod compile;
+mod oci;
+mod policy;
+mod syscalls;
+mod target;
+
+pub use policy::SeccompPolicy;
+pub use syscalls::{is_known, syscall_number, syscalls};
+pub use target::{Arch, KernelVersion, Target};

@@ -1,0 +1,4 @@
+//! tmp
+pub fn run() -> Result<(), Box<dyn std::error::Error>> {
+    todo!()
+}

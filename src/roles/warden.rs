@@ -1,0 +1,24 @@
+//! The warden's start.
+
+use crate::roles::READY;
+use crate::supervisor::fds;
+use crate::sys::{self, packet};
+use crate::warden::server::{self, Settings};
+use std::os::fd::AsFd;
+
+type Error = Box<dyn std::error::Error>;
+
+/// Serves the api process until it or the supervisor is gone.
+pub fn run() -> Result<(), Error> {
+    let settings: Settings = super::settings()?;
+    let supervisor = sys::inherited_fd(fds::CONTROL)?;
+    let link = sys::inherited_fd(fds::LINK)?;
+    // Only held: the data directory is free again when the last process of the service is gone.
+    let _lock = sys::inherited_fd(fds::LOCK)?;
+    nix::sys::prctl::set_dumpable(false)?;
+    nix::sys::prctl::set_name(c"cellblock-warden")?;
+    crate::log::init(settings.log_format);
+    server::run(settings, link, supervisor, |supervisor| {
+        let _ = packet::send(supervisor.as_fd(), READY, &[]);
+    })
+}

@@ -1,1 +1,0 @@
-//! Stub, replaced within this change.

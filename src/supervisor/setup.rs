@@ -1,0 +1,175 @@
+//! What must be there before the children start, made by root: the data directory, its lock, its short name, the state
+//! directory of the api process, the admin token.
+
+use crate::config::Config;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+type Error = Box<dyn std::error::Error>;
+
+/// The environment variable that an operator may give the admin token in.
+pub const TOKEN_VARIABLE: &str = "CELLBLOCK_ADMIN_TOKEN";
+
+/// How long an earlier server of the same data directory may take to end.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// The prepared data directory.
+#[derive(Debug)]
+pub struct Home {
+    data_dir: PathBuf,
+    /// Eight hexadecimal digits that name this data directory's cgroups.
+    pub instance: String,
+    /// Held by every process of the service.
+    pub lock: OwnedFd,
+}
+
+/// Makes what is missing and locks the directory.
+pub fn prepare(config: &Config) -> Result<Home, Error> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("`serve` makes namespaces, mounts and cgroups: run it as root".into());
+    }
+    if let Some(refusal) = crate::doctor::refusal(config) {
+        return Err(refusal.into());
+    }
+    let data_dir = config.data_dir.clone();
+    directory(&data_dir, 0)?;
+    let state = data_dir.join("state");
+    directory(&state, config.api_uid)?;
+    let lock = lock(&data_dir.join("lock"))?;
+    let instance = instance(&data_dir.join("instance"))?;
+    let home = Home {
+        data_dir,
+        instance,
+        lock,
+    };
+    home.ensure_token(&state)?;
+    Ok(home)
+}
+
+fn directory(path: &Path, owner: u32) -> Result<(), Error> {
+    let named = |error: io::Error| format!("data directory {}: {error}", path.display());
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(named)?;
+    fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(named)?;
+    chown(path, Some(owner), Some(owner)).map_err(named)?;
+    Ok(())
+}
+
+fn lock(path: &Path) -> Result<OwnedFd, Error> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| format!("lock {}: {error}", path.display()))?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            // The lock is the open file's, shared with the children; it must not be undone when this value goes.
+            Ok(locked) => return Ok(std::mem::ManuallyDrop::new(locked).try_clone()?.into()),
+            Err((back, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
+                file = back;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err((_, errno)) => {
+                let path = path.display();
+                return Err(format!(
+                    "lock {path}: {errno}; another cellblock serves this data directory: stop it \
+                     or choose another --data-dir"
+                )
+                .into());
+            }
+        }
+    }
+}
+
+fn instance(path: &Path) -> Result<String, Error> {
+    let named = |error: io::Error| format!("{}: {error}", path.display());
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            let text = text.trim();
+            if text.len() == 8 && text.chars().all(|c| c.is_ascii_hexdigit()) {
+                return Ok(text.to_owned());
+            }
+            Err(format!(
+                "{}: not eight hexadecimal digits; remove it",
+                path.display()
+            )
+            .into())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let text = hex(&random::<4>()?);
+            fs::write(path, &text).map_err(named)?;
+            Ok(text)
+        }
+        Err(error) => Err(named(error).into()),
+    }
+}
+
+impl Home {
+    fn token_path(&self) -> PathBuf {
+        self.data_dir.join("admin-token")
+    }
+
+    /// On the first start without a token of the operator's, makes one.
+    fn ensure_token(&self, state: &Path) -> Result<(), Error> {
+        let path = self.token_path();
+        let first_start = !state.join(crate::roles::DATABASE).exists();
+        if std::env::var_os(TOKEN_VARIABLE).is_some() || path.exists() || !first_start {
+            return Ok(());
+        }
+        let token = format!("cb_{}", hex(&random::<32>()?));
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600).open(&path);
+        let written = file.and_then(|mut file| {
+            file.write_all(token.as_bytes())?;
+            file.sync_all()
+        });
+        written.map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(())
+    }
+
+    /// The token that the api process is to accept: the operator's, or the generated one; none when only its hash is
+    /// left. Read anew at each start and not kept.
+    pub fn admin_token(&self) -> Result<Option<String>, Error> {
+        if let Some(token) = std::env::var_os(TOKEN_VARIABLE) {
+            return match token.into_string() {
+                Ok(token) => Ok(Some(token)),
+                Err(_) => Err(format!("{TOKEN_VARIABLE}: use visible ASCII characters").into()),
+            };
+        }
+        match fs::read_to_string(self.token_path()) {
+            Ok(token) => Ok(Some(token.trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("{}: {error}", self.token_path().display()).into()),
+        }
+    }
+
+    /// A shell word that reads the token: for the line that a stranger pastes.
+    pub fn token_source(&self) -> String {
+        if std::env::var_os(TOKEN_VARIABLE).is_none() && self.token_path().exists() {
+            format!("$(cat '{}')", self.token_path().display())
+        } else {
+            format!("${TOKEN_VARIABLE}")
+        }
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

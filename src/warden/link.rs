@@ -1,0 +1,205 @@
+//! The task on the api side that owns the socket to the warden: sends requests, hands replies to whoever asked, and on
+//! the warden's end tells everyone. See [`crate::warden::client`] for the calls.
+
+use crate::sys::packet;
+use crate::sys::polled::{Polled, register};
+use crate::warden::client::{Ended, WardenError};
+use crate::warden::protocol::{MAX_MESSAGE, Reply, Request};
+use nix::errno::Errno;
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+
+type Answer = Result<(Reply, Vec<OwnedFd>), WardenError>;
+
+/// What goes beside a request.
+#[derive(Debug)]
+pub struct Ask {
+    /// A descriptor to pass.
+    pub fd: Option<OwnedFd>,
+    /// For an exec: whom to tell of its end.
+    pub ended: Option<oneshot::Sender<Result<Ended, WardenError>>>,
+}
+
+/// From a handle to the task.
+#[derive(Debug)]
+pub enum Call {
+    /// A request that is answered.
+    Ask {
+        /// Its number.
+        seq: u64,
+        /// What to send.
+        message: Request,
+        /// What goes beside it.
+        ask: Ask,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Answer>,
+    },
+    /// A request that is not.
+    Tell(Request),
+}
+
+/// Numbers are unique in the process, across wardens: a late kill never hits another exec.
+pub fn next_seq() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What waits for the warden.
+#[derive(Default)]
+struct Pending {
+    answers: HashMap<u64, oneshot::Sender<Answer>>,
+    ends: HashMap<u64, oneshot::Sender<Result<Ended, WardenError>>>,
+}
+
+impl Pending {
+    /// Everyone learns that the warden is gone.
+    fn lose(&mut self) {
+        self.answers.drain().for_each(|(_, answer)| {
+            let _ = answer.send(Err(WardenError::Lost));
+        });
+        self.ends.drain().for_each(|(_, ended)| {
+            let _ = ended.send(Err(WardenError::Lost));
+        });
+    }
+
+    /// Gives a reply to whoever waits for it. Returns the number of an exec that nobody waits for any more.
+    fn deliver(&mut self, reply: Reply, fds: Vec<OwnedFd>) -> Option<u64> {
+        let seq = match &reply {
+            Reply::Done { seq }
+            | Reply::Failed { seq, .. }
+            | Reply::Runtimes { seq, .. }
+            | Reply::Images { seq, .. }
+            | Reply::Started { seq } => *seq,
+            Reply::Ended {
+                seq,
+                end,
+                oom_killed,
+                cpu_exceeded,
+                usage,
+            } => {
+                let (end, usage) = (end.clone(), *usage);
+                let (oom_killed, cpu_exceeded) = (*oom_killed, *cpu_exceeded);
+                if let Some(tell) = self.ends.remove(seq) {
+                    let _ = tell.send(Ok(Ended {
+                        end,
+                        oom_killed,
+                        cpu_exceeded,
+                        usage,
+                    }));
+                }
+                return None;
+            }
+        };
+        let started = matches!(reply, Reply::Started { .. });
+        if !started {
+            self.ends.remove(&seq);
+        }
+        let unwanted = self
+            .answers
+            .remove(&seq)
+            .is_none_or(|a| a.send(Ok((reply, fds))).is_err());
+        (started && unwanted).then_some(seq)
+    }
+}
+
+/// Runs until every handle is gone, or no further warden can come.
+pub async fn run(
+    mut socket: AsyncFd<Polled>,
+    mut replacements: mpsc::UnboundedReceiver<OwnedFd>,
+    mut calls: mpsc::UnboundedReceiver<Call>,
+) {
+    let mut pending = Pending::default();
+    loop {
+        if talk(&socket, &mut calls, &mut pending).await {
+            return;
+        }
+        pending.lose();
+        tracing::warn!("the warden is gone; waiting for the next one");
+        socket = loop {
+            let Some(next) = replacements.recv().await else {
+                return;
+            };
+            match register(next) {
+                Ok(socket) => break socket,
+                Err(error) => tracing::error!(%error, "the new warden's socket can't be used"),
+            }
+        };
+    }
+}
+
+/// Serves one warden; true when there is nobody left to serve it for.
+async fn talk(
+    socket: &AsyncFd<Polled>,
+    calls: &mut mpsc::UnboundedReceiver<Call>,
+    pending: &mut Pending,
+) -> bool {
+    let mut buffer = [0; MAX_MESSAGE];
+    loop {
+        tokio::select! {
+            biased;
+            ready = socket.readable() => {
+                let Ok(mut ready) = ready else { return false };
+                match ready.try_io(|fd| Ok(packet::receive(fd.as_fd(), &mut buffer)?)) {
+                    Err(_would_block) => {}
+                    Ok(Ok(Some(packet))) => {
+                        let reply = serde_json::from_slice(&buffer[..packet.length]);
+                        let unwanted = match reply {
+                            Ok(reply) => pending.deliver(reply, packet.fds),
+                            Err(error) => {
+                                tracing::error!(%error, "the warden sent what can't be read");
+                                None
+                            }
+                        };
+                        if let Some(seq) = unwanted
+                            && send(socket, &Request::Kill { seq }, None).await.is_err()
+                        {
+                            return false;
+                        }
+                    }
+                    Ok(Ok(None) | Err(_)) => return false,
+                }
+            }
+            call = calls.recv() => {
+                let sent = match call {
+                    None => return true,
+                    Some(Call::Tell(message)) => send(socket, &message, None).await,
+                    Some(Call::Ask { seq, message, ask, answer }) => {
+                        pending.answers.insert(seq, answer);
+                        ask.ended.map(|ended| pending.ends.insert(seq, ended));
+                        send(socket, &message, ask.fd.as_ref()).await
+                    }
+                };
+                if sent.is_err() {
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+async fn send(
+    socket: &AsyncFd<Polled>,
+    message: &Request,
+    fd: Option<&OwnedFd>,
+) -> Result<(), Errno> {
+    let bytes = serde_json::to_vec(message).expect("requests are plain data");
+    let fds: Vec<_> = fd.into_iter().map(AsFd::as_fd).collect();
+    loop {
+        let mut ready = socket.writable().await.map_err(|_| Errno::EIO)?;
+        match ready.try_io(|socket| Ok(packet::send(socket.as_fd(), &bytes, &fds)?)) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => {
+                // Too many descriptors under way (unix(7)): the warden is slower than we are.
+                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+                if errno != Errno::ETOOMANYREFS {
+                    return Err(errno);
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            Err(_would_block) => {}
+        }
+    }
+}

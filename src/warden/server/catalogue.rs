@@ -1,0 +1,224 @@
+//! The runtimes on disk, in root's own records: `<data>/runtimes/<uuid>/runtime.json` beside the runtime's disk. What
+//! the api process says about a runtime counts once, at its creation.
+
+use crate::cell::rootfs::Layers;
+use crate::cell::userns::RANGE;
+use crate::cgroup::RuntimeGroup;
+use crate::resources::RuntimeResources;
+use crate::warden::protocol::RuntimeSpec;
+use crate::warden::server::settings::Settings;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use uuid::Uuid;
+
+/// A runtime's record on disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// As it was created.
+    pub spec: RuntimeSpec,
+    /// First host uid of its range.
+    pub uid_base: u32,
+}
+
+/// Its mounts and group while it is in use.
+#[derive(Debug)]
+pub struct Mounted {
+    /// The template mount namespace; the mounts in it live as long as this descriptor and the cells made from it.
+    pub template: OwnedFd,
+    /// Needed again in each cell of an ephemeral runtime.
+    pub layers: Layers,
+    /// The group that all its cells are in.
+    pub group: RuntimeGroup,
+    /// What the group was last set to.
+    pub resources: Option<RuntimeResources>,
+    /// When its last cell ended or began.
+    pub last_used: Instant,
+}
+
+/// Where a runtime stands.
+#[derive(Debug)]
+pub enum State {
+    /// On disk only.
+    Unmounted,
+    /// A job mounts it; these execs (by slot) wait for that.
+    Mounting(Vec<u32>),
+    /// Cells can be opened.
+    Mounted(Mounted),
+}
+
+/// Why no new cell may be opened: a stop or delete waits for the last one to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closing {
+    /// The request to answer.
+    pub seq: u64,
+    /// Whether the disk goes too.
+    pub delete: bool,
+}
+
+/// One runtime.
+#[derive(Debug)]
+pub struct Runtime {
+    /// What is on disk.
+    pub record: Record,
+    /// See [`State`].
+    pub state: State,
+    /// Slots of its cells.
+    pub cells: HashSet<u32>,
+    /// See [`Closing`].
+    pub closing: Option<Closing>,
+}
+
+/// All runtimes.
+#[derive(Debug)]
+pub struct Catalogue {
+    directory: PathBuf,
+    first_base: u32,
+    ranges: u32,
+    runtimes: BTreeMap<Uuid, Runtime>,
+    /// Ranges in use, those of runtimes under construction included.
+    taken: BTreeSet<u32>,
+}
+
+const RECORD: &str = "runtime.json";
+/// A directory under construction or demolition begins with this; at start it is removed.
+const UNFINISHED: &str = ".";
+
+impl Catalogue {
+    /// Reads all records and removes what an interrupted creation or deletion left.
+    pub fn load(settings: &Settings) -> io::Result<Catalogue> {
+        let directory = settings.data_dir.join("runtimes");
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)?;
+        let mut catalogue = Catalogue {
+            directory: directory.clone(),
+            first_base: settings.uid_base,
+            ranges: settings.uid_ranges,
+            runtimes: BTreeMap::new(),
+            taken: BTreeSet::new(),
+        };
+        for entry in std::fs::read_dir(&directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(UNFINISHED) {
+                // It holds files of root's only: a runtime's tree is inside its disk image.
+                std::fs::remove_dir_all(entry.path())?;
+                continue;
+            }
+            match read(&entry.path(), &name) {
+                Ok(record) => catalogue.insert(record),
+                Err(error) => {
+                    tracing::error!(path = %entry.path().display(), %error, "not a runtime");
+                }
+            }
+        }
+        Ok(catalogue)
+    }
+
+    /// Where a runtime lives.
+    pub fn path(&self, id: Uuid) -> PathBuf {
+        self.directory.join(id.to_string())
+    }
+
+    /// Where a runtime is built up or torn down.
+    pub fn unfinished_path(&self, id: Uuid) -> PathBuf {
+        self.directory.join(format!("{UNFINISHED}{id}"))
+    }
+
+    /// Reserves a uid range that no runtime has; none when all are taken.
+    pub fn reserve(&mut self) -> Option<u32> {
+        let index = (1..=self.ranges).find(|index| !self.taken.contains(index))?;
+        self.taken.insert(index);
+        Some(self.first_base + index * RANGE)
+    }
+
+    /// Gives a range back.
+    pub fn release(&mut self, uid_base: u32) {
+        self.taken.remove(&((uid_base - self.first_base) / RANGE));
+    }
+
+    /// Adds a runtime that is on disk.
+    pub fn insert(&mut self, record: Record) {
+        self.taken
+            .insert(record.uid_base.wrapping_sub(self.first_base) / RANGE);
+        let (state, cells, closing) = (State::Unmounted, HashSet::new(), None);
+        self.runtimes.insert(
+            record.spec.id,
+            Runtime {
+                record,
+                state,
+                cells,
+                closing,
+            },
+        );
+    }
+
+    /// Forgets a runtime; its range is free again.
+    pub fn remove(&mut self, id: Uuid) {
+        if let Some(runtime) = self.runtimes.remove(&id) {
+            self.release(runtime.record.uid_base);
+        }
+    }
+
+    /// The runtime of this id.
+    pub fn get(&mut self, id: Uuid) -> Option<&mut Runtime> {
+        self.runtimes.get_mut(&id)
+    }
+
+    /// Up to `count` ids after `after`, in order.
+    pub fn page(&self, after: Option<Uuid>, count: usize) -> Vec<Uuid> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        self.runtimes
+            .range((from, Unbounded))
+            .take(count)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Whether any runtime holds mounts that could be let go.
+    pub fn any_mounted(&self) -> bool {
+        self.runtimes
+            .values()
+            .any(|runtime| matches!(runtime.state, State::Mounted(_)))
+    }
+
+    /// Ids of mounted runtimes without cells that were last used before `before`.
+    pub fn idle_since(&self, before: Instant) -> Vec<Uuid> {
+        let idle = |runtime: &Runtime| match &runtime.state {
+            State::Mounted(mounted) => runtime.cells.is_empty() && mounted.last_used < before,
+            _ => false,
+        };
+        self.runtimes
+            .iter()
+            .filter(|(_, r)| idle(r))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+}
+
+/// Writes a record into a runtime's directory.
+pub fn write(directory: &Path, record: &Record) -> io::Result<()> {
+    use std::io::Write;
+    let mut file = std::fs::File::create_new(directory.join(RECORD))?;
+    file.write_all(&serde_json::to_vec(record)?)?;
+    file.sync_all()
+}
+
+fn read(directory: &Path, name: &str) -> io::Result<Record> {
+    let record: Record = serde_json::from_slice(&std::fs::read(directory.join(RECORD))?)?;
+    if record.spec.id.to_string() == name {
+        Ok(record)
+    } else {
+        Err(io::Error::other(
+            "the record names another runtime than the directory",
+        ))
+    }
+}

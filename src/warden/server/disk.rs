@@ -1,0 +1,150 @@
+//! A runtime's own disk: a sparse file with an ext4 in it, attached as a loop device. Its size is the limit, on whatever
+//! file system the data directory is.
+
+use crate::cell::error::CellError;
+use crate::cell::mounts::{self, NOSUID_NODEV};
+use crate::resources::MIB;
+use crate::sys;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The smallest disk that holds an ext4 with a journal, in MiB.
+pub const MIN_MIB: u64 = 16;
+
+/// Where distributions keep the tool.
+const MKFS: [&str; 3] = [
+    "/usr/sbin/mkfs.ext4",
+    "/sbin/mkfs.ext4",
+    "/usr/bin/mkfs.ext4",
+];
+
+/// Why a disk can't be made or mounted.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The tool is not installed.
+    #[error("mkfs.ext4 was not found; install e2fsprogs")]
+    NoTool,
+    /// The tool said no.
+    #[error("mkfs.ext4 {}: {message}", .path.display())]
+    Mkfs {
+        /// The disk's file.
+        path: PathBuf,
+        /// The tool's own words.
+        message: String,
+    },
+    /// A file operation failed.
+    #[error("{operation} {}", .path.display())]
+    Io {
+        /// What was done.
+        operation: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The disk of an earlier mount is still in use.
+    #[error("{} is still attached elsewhere", .0.display())]
+    Busy(PathBuf),
+    /// A mount step failed.
+    #[error(transparent)]
+    Mount(#[from] CellError),
+}
+
+impl DiskError {
+    /// Whether the host's file system is full.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            DiskError::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            DiskError::Mkfs { message, .. } => message.contains("No space left"),
+            DiskError::Mount(error) => error.source == Errno::ENOSPC,
+            _ => false,
+        }
+    }
+}
+
+fn io<'a>(
+    operation: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(std::io::Error) -> DiskError + 'a {
+    move |source| DiskError::Io {
+        operation,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The tool's path, where it is installed.
+pub fn mkfs() -> Option<&'static str> {
+    MKFS.into_iter().find(|path| Path::new(path).exists())
+}
+
+/// Makes the file and the file system in it. Takes some 20 ms, so it is a job, not a step of the warden's loop.
+pub fn create(path: &Path, size_mib: u64) -> Result<(), DiskError> {
+    let tool = mkfs().ok_or(DiskError::NoTool)?;
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    let file = file.map_err(io("create", path))?;
+    file.set_len(size_mib * MIB).map_err(io("size", path))?;
+    drop(file);
+    let output = Command::new(tool)
+        // No reserved blocks: the tenant's uid is not root's. Tables are zeroed by being sparse.
+        .args([
+            "-q",
+            "-F",
+            "-m",
+            "0",
+            "-E",
+            "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+        ])
+        .arg(path)
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .map_err(io("run mkfs.ext4 on", path))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(DiskError::Mkfs {
+        path: path.to_owned(),
+        message,
+    })
+}
+
+/// Attaches the file to a loop device and mounts it, detached. The device frees itself with the last mount.
+///
+/// The lock on the file lives as long as the loop device holds it open, so that a mount that is still on its way out (an
+/// earlier server's, a stopped runtime's) can't be doubled: two mounts of one ext4 would destroy it. Waits up to 10 s.
+pub fn mount(path: &Path) -> Result<OwnedFd, DiskError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(io("open", path))?;
+    let locked = lock(file, path)?;
+    let attached = sys::loop_attach(locked.as_fd());
+    let (device, _last_user) = attached.map_err(|e| io("attach", path)(e.into()))?;
+    let device = device.to_str().expect("loop devices are ASCII");
+    let mount = mounts::new(c"ext4", &[(c"source", device)], NOSUID_NODEV)?;
+    // Not dropped but closed without unlocking: the loop device shares this open file and keeps its lock.
+    std::mem::forget(locked);
+    Ok(mount)
+}
+
+fn lock(mut file: File, path: &Path) -> Result<Flock<File>, DiskError> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => return Ok(locked),
+            Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = back,
+            Err((_, Errno::EWOULDBLOCK)) => return Err(DiskError::Busy(path.to_owned())),
+            Err((_, errno)) => return Err(io("lock", path)(errno.into())),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

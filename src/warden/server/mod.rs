@@ -1,0 +1,272 @@
+//! The warden itself: one thread, one epoll loop, no tokio, no network. It takes requests from the api process, keeps the
+//! catalogue of runtimes ([`catalogue`]), opens and closes cells ([`cells`]) and lets children do what takes long
+//! ([`jobs`]). It trusts the api process with nothing but the right to run cells.
+//!
+//! It ends, and every cell with it, when the api process or the supervisor is gone.
+
+mod catalogue;
+mod cells;
+pub mod disk;
+mod jobs;
+mod policy;
+mod requests;
+mod runtimes;
+mod settings;
+
+pub use settings::Settings;
+
+use crate::cgroup::CgroupHost;
+use crate::image::ImageStore;
+use crate::sys::packet;
+use crate::warden::protocol::{MAX_MESSAGE, Reply, Request};
+use catalogue::Catalogue;
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use std::collections::{HashMap, VecDeque};
+use std::error::Error;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// What the loop waits for; packed into epoll's 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Supervisor,
+    Api,
+    /// A cell's control socket, by slot.
+    Control(u32),
+    /// A cell's pidfd.
+    Exit(u32),
+    /// A cell's OOM notification.
+    Oom(u32),
+    /// A job's result, by its number.
+    Job(u32),
+}
+
+impl Source {
+    fn pack(self) -> u64 {
+        let (kind, number) = match self {
+            Source::Supervisor => (0, 0),
+            Source::Api => (1, 0),
+            Source::Control(slot) => (2, slot),
+            Source::Exit(slot) => (3, slot),
+            Source::Oom(slot) => (4, slot),
+            Source::Job(number) => (5, number),
+        };
+        kind << 32 | u64::from(number)
+    }
+
+    fn unpack(data: u64) -> Source {
+        let number = data as u32;
+        match data >> 32 {
+            0 => Source::Supervisor,
+            1 => Source::Api,
+            2 => Source::Control(number),
+            3 => Source::Exit(number),
+            4 => Source::Oom(number),
+            _ => Source::Job(number),
+        }
+    }
+}
+
+/// All state of the warden.
+struct Warden {
+    settings: Settings,
+    epoll: Epoll,
+    api: OwnedFd,
+    supervisor: OwnedFd,
+    cgroups: CgroupHost,
+    images: ImageStore,
+    policies: HashMap<String, policy::Policy>,
+    catalogue: Catalogue,
+    cells: cells::Cells,
+    jobs: jobs::Jobs,
+    /// Replies that the api's socket had no room for.
+    outgoing: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
+}
+
+/// Runs until the api process or the supervisor is gone. `ready` is called once requests can be served.
+pub fn run(
+    settings: Settings,
+    api: OwnedFd,
+    supervisor: OwnedFd,
+    ready: impl FnOnce(&OwnedFd),
+) -> Result<(), Box<dyn Error>> {
+    let mut warden = Warden::start(settings, api, supervisor)?;
+    ready(&warden.supervisor);
+    let result = warden.serve();
+    warden.close();
+    result
+}
+
+impl Warden {
+    fn start(
+        settings: Settings,
+        api: OwnedFd,
+        supervisor: OwnedFd,
+    ) -> Result<Warden, Box<dyn Error>> {
+        raise_descriptor_limit();
+        let cgroups = CgroupHost::discover(&settings.instance)?;
+        cgroups.prepare()?;
+        let images = ImageStore::new(&settings.data_dir);
+        images.prepare()?;
+        let policies = policy::load(settings.profiles_dir.as_deref())?;
+        let catalogue = Catalogue::load(&settings)?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        nonblocking(&api)?;
+        epoll.add(
+            &api,
+            EpollEvent::new(EpollFlags::EPOLLIN, Source::Api.pack()),
+        )?;
+        epoll.add(
+            &supervisor,
+            EpollEvent::new(EpollFlags::EPOLLIN, Source::Supervisor.pack()),
+        )?;
+        Ok(Warden {
+            settings,
+            epoll,
+            api,
+            supervisor,
+            cgroups,
+            images,
+            policies,
+            catalogue,
+            cells: cells::Cells::default(),
+            jobs: jobs::Jobs::default(),
+            outgoing: VecDeque::new(),
+        })
+    }
+
+    fn serve(&mut self) -> Result<(), Box<dyn Error>> {
+        let mut events = [EpollEvent::empty(); 64];
+        loop {
+            let timeout = match self.next_tick() {
+                Some(wait) => EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX),
+                None => EpollTimeout::NONE,
+            };
+            let count = match self.epoll.wait(&mut events, timeout) {
+                Err(Errno::EINTR) => 0,
+                other => other?,
+            };
+            for event in &events[..count] {
+                match Source::unpack(event.data()) {
+                    // It never sends: readable means gone.
+                    Source::Supervisor => return Ok(()),
+                    Source::Api => {
+                        if event.events().contains(EpollFlags::EPOLLOUT) {
+                            self.flush()?;
+                        }
+                        if !self.receive_requests()? {
+                            return Ok(());
+                        }
+                    }
+                    Source::Control(slot) => self.cell_spoke(slot),
+                    Source::Exit(slot) => self.cell_is_gone(slot),
+                    Source::Oom(slot) => self.cell_ran_out_of_memory(slot),
+                    Source::Job(number) => self.job_is_done(number),
+                }
+            }
+            self.tick(Instant::now());
+        }
+    }
+
+    /// When to look at what sends no event: CPU seconds, OOM counts, busy groups, idle runtimes.
+    fn next_tick(&self) -> Option<Duration> {
+        if self.cells.need_watching() {
+            Some(Duration::from_millis(10))
+        } else if self.catalogue.any_mounted() {
+            Some(Duration::from_secs(30))
+        } else {
+            None
+        }
+    }
+
+    /// Takes all waiting requests; false when the api process is gone.
+    fn receive_requests(&mut self) -> Result<bool, Errno> {
+        let mut buffer = [0; MAX_MESSAGE];
+        // Bounded, so that a flood of requests does not keep cells from being heard.
+        for _ in 0..64 {
+            let packet = match packet::receive(self.api.as_fd(), &mut buffer) {
+                Ok(Some(packet)) => packet,
+                Ok(None) => return Ok(false),
+                Err(Errno::EAGAIN) => return Ok(true),
+                Err(Errno::ECONNRESET) => return Ok(false),
+                Err(Errno::EMSGSIZE) => {
+                    tracing::error!("a request longer than {MAX_MESSAGE} bytes was dropped");
+                    continue;
+                }
+                Err(errno) => return Err(errno),
+            };
+            match serde_json::from_slice::<Request>(&buffer[..packet.length]) {
+                Ok(request) => self.handle(request, packet.fds),
+                Err(error) => tracing::error!(%error, "a malformed request was dropped"),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends a reply, now or when the socket has room again.
+    fn reply(&mut self, reply: &Reply, fds: Vec<OwnedFd>) {
+        let bytes = serde_json::to_vec(reply).expect("replies are plain data");
+        debug_assert!(bytes.len() <= MAX_MESSAGE);
+        self.outgoing.push_back((bytes, fds));
+        if let Err(errno) = self.flush() {
+            // Only a vanished peer makes this fail; the loop hears of that by itself.
+            tracing::debug!(%errno, "reply not sent");
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Errno> {
+        while let Some((bytes, fds)) = self.outgoing.front() {
+            let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            match packet::send(self.api.as_fd(), bytes, &borrowed) {
+                Ok(()) => {
+                    self.outgoing.pop_front();
+                }
+                // ETOOMANYREFS: too many descriptors are under way (unix(7)); they are fewer soon.
+                Err(Errno::EAGAIN | Errno::ETOOMANYREFS | Errno::ENOBUFS) => break,
+                Err(Errno::EPIPE | Errno::ECONNRESET) => {
+                    self.outgoing.clear();
+                }
+                Err(errno) => return Err(errno),
+            }
+        }
+        let mut interest = EpollFlags::EPOLLIN;
+        interest.set(EpollFlags::EPOLLOUT, !self.outgoing.is_empty());
+        self.epoll.modify(
+            &self.api,
+            &mut EpollEvent::new(interest, Source::Api.pack()),
+        )
+    }
+
+    /// Kills every cell, waits for every child, removes every group.
+    fn close(&mut self) {
+        self.cells.kill_all();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            use nix::sys::wait::{WaitPidFlag, waitpid};
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(nix::sys::wait::WaitStatus::StillAlive) => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(Errno::ECHILD) => break,
+                _ => {}
+            }
+        }
+        if let Err(error) = self.cgroups.remove_base() {
+            tracing::error!(error = &error as &dyn Error, "cgroups are left behind");
+        }
+    }
+}
+
+fn nonblocking(fd: &OwnedFd) -> Result<(), Errno> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(drop)
+}
+
+/// A cell costs up to a dozen descriptors; take as many as this process may have.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}

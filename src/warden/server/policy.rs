@@ -1,0 +1,49 @@
+//! Profiles as the warden uses them: compiled once, at its start.
+
+use crate::cell::Sandbox;
+use crate::profile::{Limits, Profile, ProfileError, ProfileSet};
+use crate::resources::MIB;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// A profile, compiled.
+#[derive(Debug)]
+pub struct Policy {
+    /// What a cell is built with.
+    pub sandbox: Sandbox,
+    /// Bounds that hold whatever the api process says.
+    pub limits: Limits,
+}
+
+/// Loads and compiles all profiles, so that a broken one stops the start and not an exec.
+pub fn load(dir: Option<&Path>) -> Result<HashMap<String, Policy>, ProfileError> {
+    ProfileSet::load(dir)?
+        .iter()
+        .map(|p| Ok((p.name.clone(), compile(p)?)))
+        .collect()
+}
+
+fn compile(profile: &Profile) -> Result<Policy, ProfileError> {
+    let text = |path: &std::path::PathBuf| path.to_string_lossy().into_owned();
+    let rlimits = profile
+        .rlimits
+        .iter()
+        .map(|l| (l.resource, l.soft, l.hard))
+        .collect();
+    let sandbox = Sandbox {
+        uid: profile.identity.uid,
+        gid: profile.identity.gid,
+        shm_bytes: profile.limits.shm_mib * MIB,
+        tmp_bytes: profile.limits.tmp_mib * MIB,
+        masked_paths: profile.masked_paths.iter().map(text).collect(),
+        readonly_paths: profile.readonly_paths.iter().map(text).collect(),
+        proc_options: profile.proc.mount_options(),
+        rlimits,
+        umask: profile.umask,
+        seccomp: profile.compile_seccomp()?,
+    };
+    Ok(Policy {
+        sandbox,
+        limits: profile.limits.clone(),
+    })
+}

@@ -1,0 +1,185 @@
+//! What the api process may ask for, and the checks that hold whoever asks. A field out of range is refused here even
+//! though an honest api process never sends one.
+
+use crate::cell::command::MAX_ENCODED;
+use crate::resources::{CellResources, MIB, RuntimeResources};
+use crate::warden::protocol::{Failure, MAX_IDS, MAX_MESSAGE, Reply, Request, RuntimeSpec};
+use crate::warden::server::{Warden, cells, disk, policy};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use std::os::fd::OwnedFd;
+use uuid::Uuid;
+
+/// Most cells at a time, whatever the api process admits.
+const MAX_CELLS: usize = 4096;
+/// Largest disk in MiB: 16 TiB, what ext4 takes with 4 KiB blocks.
+const MAX_DISK_MIB: u64 = 16 * 1024 * 1024;
+
+impl Warden {
+    /// Does what a request asks for, or answers why not.
+    pub(super) fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) {
+        let (seq, refused) = match request {
+            Request::CreateRuntime { seq, spec } => (seq, self.create_runtime(seq, spec)),
+            Request::DeleteRuntime { seq, id } => (seq, self.close_runtime(seq, id, true)),
+            Request::StopRuntime { seq, id } => (seq, self.close_runtime(seq, id, false)),
+            Request::ListRuntimes { seq, after } => {
+                let ids = self.catalogue.page(after, MAX_IDS);
+                self.reply(&Reply::Runtimes { seq, ids }, Vec::new());
+                return;
+            }
+            Request::ListImages { seq } => (seq, self.list_images(seq)),
+            Request::Kill { seq } => return self.kill(seq),
+            Request::Exec {
+                seq,
+                runtime,
+                runtime_resources,
+                cell_resources,
+                hostname,
+                stdin,
+            } => {
+                let request = cells::Request {
+                    seq,
+                    runtime,
+                    runtime_resources,
+                    cell_resources,
+                    hostname,
+                    stdin,
+                };
+                (seq, self.exec(request, fds))
+            }
+        };
+        if let Err(failure) = refused {
+            self.reply(&Reply::Failed { seq, failure }, Vec::new());
+        }
+    }
+
+    fn list_images(&mut self, seq: u64) -> Result<(), Failure> {
+        let mut names = self.images.list().map_err(|error| {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "can't list images"
+            );
+            Failure::Internal
+        })?;
+        let mut room = MAX_MESSAGE - 256;
+        names.retain(|name| {
+            let fits = room > name.len() + 3;
+            room -= if fits { name.len() + 3 } else { 0 };
+            fits
+        });
+        self.reply(&Reply::Images { seq, names }, Vec::new());
+        Ok(())
+    }
+
+    fn exec(&mut self, request: cells::Request, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+        if self.cells.len() >= MAX_CELLS {
+            return Err(Failure::NoRoom("cells".to_owned()));
+        }
+        let known = self
+            .catalogue
+            .get(request.runtime)
+            .filter(|r| r.closing.is_none());
+        let profile = &known.ok_or(Failure::UnknownRuntime)?.record.spec.profile;
+        let policy = self.policies.get(profile).ok_or(Failure::UnknownProfile)?;
+        check_resources(&request.runtime_resources, &request.cell_resources, policy)?;
+        check_hostname(&request.hostname)?;
+        let [command]: [OwnedFd; 1] = fds.try_into().map_err(|_| invalid("command"))?;
+        check_command(&command)?;
+        if self.cells.by_seq(request.seq).is_some() {
+            return Err(invalid("seq"));
+        }
+        self.accept(request, command)
+    }
+
+    /// Checks a new runtime's description.
+    pub(super) fn check_spec(&mut self, spec: &RuntimeSpec) -> Result<(), Failure> {
+        let policy = self
+            .policies
+            .get(&spec.profile)
+            .ok_or(Failure::UnknownProfile)?;
+        let disk = disk::MIN_MIB..=MAX_DISK_MIB;
+        if !disk.contains(&spec.disk_mib) || !policy.limits.disk_mib.allows(spec.disk_mib) {
+            return Err(invalid("disk_mib"));
+        }
+        if spec.id == Uuid::nil() || self.catalogue.get(spec.id).is_some() {
+            return Err(invalid("id"));
+        }
+        Ok(())
+    }
+}
+
+fn invalid(field: &str) -> Failure {
+    Failure::Invalid(field.to_owned())
+}
+
+fn check_resources(
+    runtime: &RuntimeResources,
+    cell: &CellResources,
+    policy: &policy::Policy,
+) -> Result<(), Failure> {
+    let limits = &policy.limits;
+    let memory = |bytes: u64| bytes >= MIB && limits.memory_mib.allows(bytes.div_ceil(MIB));
+    if !memory(runtime.memory_bytes) || !memory(cell.memory_bytes) {
+        return Err(invalid("memory_bytes"));
+    }
+    let pids = |count: u64| count >= 1 && limits.pids.allows(count);
+    if !pids(runtime.pids) || !pids(cell.pids) {
+        return Err(invalid("pids"));
+    }
+    // The kernel's smallest quota is 1 ms per period of 100 ms.
+    if !(10..=10_000_000).contains(&runtime.cpu_millis) {
+        return Err(invalid("cpu_millis"));
+    }
+    if cell.cpu_secs == Some(0) {
+        return Err(invalid("cpu_secs"));
+    }
+    Ok(())
+}
+
+fn check_hostname(name: &str) -> Result<(), Failure> {
+    let valid = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if (1..=63).contains(&name.len()) && name.chars().all(valid) {
+        Ok(())
+    } else {
+        Err(invalid("hostname"))
+    }
+}
+
+/// The command must be a memfd that nobody can change any more, and not too long. Its content is not looked at.
+fn check_command(fd: &OwnedFd) -> Result<(), Failure> {
+    let needed = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+    let seals = fcntl(fd, FcntlArg::F_GET_SEALS).map_err(|_| invalid("command"))?;
+    let length = nix::sys::stat::fstat(fd)
+        .map_err(|_| invalid("command"))?
+        .st_size;
+    let sealed = SealFlag::from_bits_truncate(seals).contains(needed);
+    if sealed && (1..=MAX_ENCODED).contains(&(length as u64)) {
+        Ok(())
+    } else {
+        Err(invalid("command"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
+    #[test]
+    fn takes_only_a_sealed_memfd_as_a_command() {
+        let fd = memfd_create(c"command", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+        nix::unistd::write(&fd, b"x").unwrap();
+        assert!(check_command(&fd).is_err());
+        fcntl(&fd, FcntlArg::F_ADD_SEALS(SealFlag::all())).unwrap();
+        assert!(check_command(&fd).is_ok());
+        let (pipe, _) = nix::unistd::pipe().unwrap();
+        assert!(check_command(&pipe).is_err());
+    }
+
+    #[test]
+    fn refuses_host_names_that_are_none() {
+        assert!(check_hostname("a-1.b_c").is_ok());
+        for name in ["", "a b", "a/b", "ä", &"x".repeat(64)] {
+            assert!(check_hostname(name).is_err(), "{name}");
+        }
+    }
+}

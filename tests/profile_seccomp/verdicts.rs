@@ -1,0 +1,231 @@
+//! The default policy against Docker's default, call by call: equal, or stricter with a reason.
+
+use super::bpf::{AUDIT_ARCH_ARM, AUDIT_ARCH_I386};
+use super::*;
+use cellblock::profile::seccomp::syscalls;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Calls that Docker allows in more cases than the default policy does, and why this is stricter.
+const STRICTER: [(&str, &str); 9] = [
+    ("epoll_ctl_old", "no kernel has it any more"),
+    ("epoll_wait_old", "no kernel has it any more"),
+    (
+        "get_thread_area",
+        "64-bit kernels answer it for 32-bit programs only",
+    ),
+    (
+        "set_thread_area",
+        "64-bit kernels answer it for 32-bit programs only",
+    ),
+    (
+        "fanotify_mark",
+        "useless without fanotify_init, which Docker refuses as well",
+    ),
+    (
+        "modify_ldt",
+        "for 16-bit code; a part of the kernel with a history of holes",
+    ),
+    (
+        "ioctl",
+        "TIOCSTI, TIOCLINUX and TIOCSETD reach the terminal or load kernel code",
+    ),
+    (
+        "socket",
+        "only families and protocols that a cell has a use for",
+    ),
+    (
+        "socketpair",
+        "only AF_UNIX; the kernel makes pairs of hardly anything else",
+    ),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Docker {
+    Allow,
+    Conditional,
+    Enosys,
+    Deny,
+}
+
+fn docker_table() -> BTreeMap<&'static str, Docker> {
+    let mut table = BTreeMap::new();
+    let mut verdict = None;
+    let lines = include_str!("docker_verdicts.txt").lines();
+    for line in lines.filter(|line| !line.starts_with('#')) {
+        verdict = match line {
+            "allow:" => Some(Docker::Allow),
+            "conditional:" => Some(Docker::Conditional),
+            "enosys:" => Some(Docker::Enosys),
+            "deny:" => Some(Docker::Deny),
+            _ => verdict,
+        };
+        for name in line.split_ascii_whitespace().filter(|w| !w.ends_with(':')) {
+            let earlier = table.insert(name, verdict.expect("a heading comes first"));
+            assert_eq!(earlier, None, "{name} stands twice");
+        }
+    }
+    table
+}
+
+fn docker_allows(verdict: Docker, name: &str, args: &[u64; 6]) -> bool {
+    match (verdict, name) {
+        (Docker::Allow, _) => true,
+        (Docker::Enosys | Docker::Deny, _) => false,
+        (Docker::Conditional, "clone") => args[0] & 0x7E02_0000 == 0,
+        (Docker::Conditional, "personality") => {
+            [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff].contains(&args[0])
+        }
+        (Docker::Conditional, "socket") => args[0] < 38 || args[0] == 39 || args[0] > 40,
+        (Docker::Conditional, other) => panic!("no condition is known for {other}"),
+    }
+}
+
+/// Arguments that conditions could be about, and others.
+fn argument_samples() -> Vec<[u64; 6]> {
+    let words = [
+        0,
+        1,
+        2,
+        3,
+        6,
+        8,
+        10,
+        16,
+        17,
+        38,
+        39,
+        40,
+        41,
+        58,
+        0x5401,
+        0x5412,
+        0x541c,
+        0x5423,
+        0x2_0000,
+        0x2_0008,
+        0x003d_0f00,
+        0x1000_0011,
+        0x7E02_0000,
+        0xffff_ffff,
+        0x1_0000_0001,
+        0x1_0000_5412,
+        u64::MAX,
+    ];
+    let mut samples = Vec::new();
+    for first in words {
+        for second in words {
+            samples.push([first, second, 0, 0, 0, 0]);
+            samples.push([first, 0, second, first, second, first]);
+        }
+    }
+    samples
+}
+
+#[test]
+fn dockers_table_covers_every_call() {
+    let named: BTreeSet<&str> = docker_table().into_keys().collect();
+    let all: BTreeSet<&str> = TARGETS
+        .iter()
+        .flat_map(|target| syscalls(target.arch))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(named, all);
+}
+
+#[test]
+fn every_call_is_decided_as_by_docker_or_stricter_for_a_listed_reason() {
+    let docker = docker_table();
+    let samples = argument_samples();
+    let mut stricter = BTreeSet::new();
+    for target in &TARGETS {
+        let programs = default_policy(target);
+        for (name, number) in syscalls(target.arch) {
+            for args in &samples {
+                let ours = decide(&programs, &Call::new(target.arch, number as u32, *args));
+                match (ours, docker_allows(docker[name], name, args)) {
+                    (Verdict::Allow, true) => {}
+                    (Verdict::Allow, false) => panic!("{name} {args:x?}: Docker refuses it"),
+                    (_, true) => {
+                        stricter.insert(name);
+                        assert_eq!(ours, EPERM, "{name}");
+                    }
+                    (_, false) if docker[name] == Docker::Enosys => assert_eq!(ours, ENOSYS),
+                    (_, false) => assert_eq!(ours, EPERM, "{name} {args:x?}"),
+                }
+            }
+        }
+    }
+    let listed: BTreeSet<&str> = STRICTER.iter().map(|(name, _)| *name).collect();
+    assert_eq!(stricter, listed);
+}
+
+#[test]
+fn numbers_without_a_call_and_x32_calls_are_refused() {
+    for target in &TARGETS {
+        let programs = default_policy(target);
+        let known: BTreeSet<u32> = syscalls(target.arch).map(|(_, n)| n as u32).collect();
+        for args in [[0; 6], [1; 6], [u64::MAX; 6]] {
+            for number in 0..=600 {
+                let ask = |number| decide(&programs, &Call::new(target.arch, number, args));
+                if !known.contains(&number) {
+                    assert_eq!(ask(number), EPERM, "{:?} {number}", target.arch);
+                }
+                assert_eq!(ask(number | 0x4000_0000), EPERM, "x32 {number}");
+            }
+            for number in [u32::MAX, 0x8000_0000, 0x7fff_ffff] {
+                let call = Call::new(target.arch, number, args);
+                assert_eq!(decide(&programs, &call), EPERM, "{number:#x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn calls_of_another_architecture_kill_the_process() {
+    for target in &TARGETS {
+        let programs = default_policy(target);
+        for audit_arch in [AUDIT_ARCH_I386, AUDIT_ARCH_ARM, 0] {
+            for number in 0..=600 {
+                let args = [0; 6];
+                let call = Call {
+                    audit_arch,
+                    number,
+                    args,
+                };
+                assert_eq!(decide(&programs, &call), Verdict::KillProcess, "{call:x?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_default_policy_names_no_unknown_call() {
+    let set = ProfileSet::load(None).expect("the embedded profiles are good");
+    for profile in set.iter() {
+        assert_eq!(
+            profile.unknown_syscalls(),
+            Vec::<String>::new(),
+            "{}",
+            profile.name
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_the_arguments_nothing_is_allowed_that_docker_refuses(args: [u64; 6]) {
+        let docker = docker_table();
+        for target in &TARGETS {
+            let programs = default_policy(target);
+            for (name, number) in syscalls(target.arch) {
+                let ours = decide(&programs, &Call::new(target.arch, number as u32, args));
+                if ours == Verdict::Allow {
+                    prop_assert!(docker_allows(docker[name], name, &args), "{} {:x?}", name, args);
+                }
+            }
+        }
+    }
+}
