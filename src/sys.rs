@@ -418,3 +418,12 @@ pub fn loop_attach(backing: BorrowedFd<'_>) -> Result<(std::path::PathBuf, Owned
     }
     Err(Errno::EBUSY)
 }
+
+/// Takes as many descriptors as this process may have.
+pub fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // It can only fail where it is not needed: at a limit that is as high already.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}

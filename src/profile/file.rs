@@ -11,7 +11,8 @@ use std::sync::Arc;
 /// Ids inside a runtime's range.
 const RANGE: u32 = 65_536;
 
-/// The file as written. What decides about security has no default, so that leaving it out is an error.
+/// The file as written. What decides about security has no default, so that leaving it out is an
+/// error.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawProfile {
@@ -142,7 +143,8 @@ fn is_user_name(name: &str) -> bool {
             .all(|c| letter(c) || c.is_ascii_digit() || c == '-')
 }
 
-/// Absolute, with no component or character that means something else to a resolver or a passwd file.
+/// Absolute, with no component or character that means something else to a resolver or a passwd
+/// file.
 fn is_plain_absolute(path: &Path) -> bool {
     let Some(text) = path.to_str() else {
         return false;
@@ -153,8 +155,8 @@ fn is_plain_absolute(path: &Path) -> bool {
         && !text.chars().any(|c| c.is_control() || c == ':')
 }
 
-/// Mounts are made over these paths. Under `/proc` no tenant can put a symlink in the way; elsewhere one
-/// could, and nothing of the host is mounted there.
+/// Mounts are made over these paths. Under `/proc` no tenant can put a symlink in the way;
+/// elsewhere one could, and nothing of the host is mounted there.
 fn check_proc_path(file: InFile<'_>, field: &str, path: &Path) -> Result<(), ProfileError> {
     if is_plain_absolute(path) && path.starts_with("/proc") && path != Path::new("/proc") {
         return Ok(());

@@ -1,4 +1,5 @@
-//! The limits a profile sets: sizes and counts with a default and a maximum, and setrlimit(2) values.
+//! The limits a profile sets: sizes and counts with a default and a maximum, and setrlimit(2)
+//! values.
 
 use super::ProfileError;
 use super::error::InFile;
@@ -146,8 +147,8 @@ pub(super) fn check_rlimits(
             hard,
         });
     }
-    // A dump piped to a helper would run a root process of the host on bytes that a tenant chose; the
-    // kernel starts the helper under a limit of 0, but not under 1 (fs/coredump.c).
+    // A dump piped to a helper would run a root process of the host on bytes that a tenant chose;
+    // the kernel starts the helper under a limit of 0, but not under 1 (fs/coredump.c).
     let no_dump = Rlimit {
         resource: Resource::RLIMIT_CORE,
         soft: 1,

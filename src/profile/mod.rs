@@ -1,9 +1,10 @@
-//! Sandbox profiles: what a cell looks like from inside and what it may do, as data in `sandbox-profiles/`.
+//! Sandbox profiles: what a cell looks like from inside and what it may do, as data in
+//! `sandbox-profiles/`.
 //!
-//! A profile is a TOML file ([`ProfileSet`] finds it, `file` checks it) that names a seccomp policy in
-//! the OCI format ([`seccomp`] compiles it to BPF). The warden loads the set once at its start, compiles
-//! each profile once and builds cells from the fields; the api process reads identities, limits and
-//! names to validate requests. Neither reads the files again: a change needs a restart.
+//! A profile is a TOML file ([`ProfileSet`] finds it, `file` checks it) that names a seccomp policy
+//! in the OCI format ([`seccomp`] compiles it to BPF). The warden loads the set once at its start,
+//! compiles each profile once and builds cells from the fields; the api process reads identities,
+//! limits and names to validate requests. Neither reads the files again: a change needs a restart.
 
 mod error;
 mod file;
@@ -15,7 +16,7 @@ mod set;
 pub use error::ProfileError;
 pub use limits::{Limit, Limits, Rlimit};
 pub use proc::{HidePid, ProcOptions, ProcSubset};
-pub use set::{EMBEDDED_DEFAULT, ProfileSet};
+pub use set::{DEFAULT_PROFILE, ProfileSet};
 
 use seccomp::{SeccompPolicy, Target};
 use seccompiler::BpfProgram;
@@ -33,8 +34,8 @@ pub struct Profile {
     pub limits: Limits,
     /// setrlimit(2), each resource at most once, RLIMIT_CORE always among them.
     pub rlimits: Vec<Rlimit>,
-    /// Absolute paths under `/proc` to cover so that they read as empty. One that this kernel lacks is
-    /// to be skipped.
+    /// Absolute paths under `/proc` to cover so that they read as empty. One that this kernel lacks
+    /// is to be skipped.
     pub masked_paths: Vec<PathBuf>,
     /// Absolute paths under `/proc` to make read-only. One that this kernel lacks is to be skipped.
     pub readonly_paths: Vec<PathBuf>,
@@ -61,15 +62,16 @@ pub struct Identity {
 }
 
 impl Profile {
-    /// Compiles the seccomp policy for this machine: programs to install one after the other, first to
-    /// last, all of them. Fails when the policy is not for this architecture, when the kernel's release
-    /// can't be read or when a program gets too large.
+    /// Compiles the seccomp policy for this machine: programs to install one after the other, first
+    /// to last, all of them. Fails when the policy is not for this architecture, when the kernel's
+    /// release can't be read or when a program gets too large.
     pub fn compile_seccomp(&self) -> Result<Vec<BpfProgram>, ProfileError> {
         self.policy.compile(&Target::running()?)
     }
 
-    /// Names in the policy that are no system call of any Linux this build knows, in order: misspelt, or
-    /// newer than this build. They are not an error, since a rule without a number allows nothing.
+    /// Names in the policy that are no system call of any Linux this build knows, in order:
+    /// misspelt, or newer than this build. They are not an error, since a rule without a number
+    /// allows nothing.
     pub fn unknown_syscalls(&self) -> Vec<String> {
         self.policy.unknown_syscalls()
     }

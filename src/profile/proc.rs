@@ -34,8 +34,8 @@ pub enum ProcSubset {
 }
 
 impl ProcOptions {
-    /// As the kernel takes them, key and value, for fsconfig(2). `hidepid` is a number, which kernels
-    /// before 5.8 know as well.
+    /// As the kernel takes them, key and value, for fsconfig(2). `hidepid` is a number, which
+    /// kernels before 5.8 know as well.
     pub fn mount_options(&self) -> Vec<(&'static str, &'static str)> {
         let mut options = Vec::new();
         match self.hidepid {

@@ -1,4 +1,5 @@
-//! The profiles there are: those built into the program, and those of a directory, which come on top.
+//! The profiles there are: those built into the program, and those of a directory, which come on
+//! top.
 
 use super::error::InFile;
 use super::file::RawProfile;
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Name of the profile of a runtime that asks for none.
-pub const EMBEDDED_DEFAULT: &str = "default";
+pub const DEFAULT_PROFILE: &str = "default";
 
 /// Files built into the program, by their path under the profile directory.
 const EMBEDDED_PROFILES: [(&str, &str); 2] = [
@@ -37,10 +38,11 @@ struct Source {
 }
 
 impl ProfileSet {
-    /// The embedded profiles, and over them those of `dir`: each `NAME.toml` in it, and the policies in
-    /// its directory `seccomp`. A file there replaces the embedded one of the same name, a policy also
-    /// for embedded profiles. Other files are left alone. One bad file fails the whole set, since a
-    /// profile that is silently missing, or silently the embedded one, is worse.
+    /// The embedded profiles, and over them those of `dir`: each `NAME.toml` in it, and the
+    /// policies in its directory `seccomp`. A file there replaces the embedded one of the same
+    /// name, a policy also for embedded profiles. Other files are left alone. One bad file fails
+    /// the whole set, since a profile that is silently missing, or silently the embedded one, is
+    /// worse.
     pub fn load(dir: Option<&Path>) -> Result<Self, ProfileError> {
         let mut sources: BTreeMap<String, Source> = EMBEDDED_PROFILES
             .iter()

@@ -1,4 +1,110 @@
-//! tmp
-pub fn run() -> Result<(), Box<dyn std::error::Error>> {
-    todo!()
+//! The api process's start: opens what needs root, enters its jail, and only then lets tokio make threads.
+
+use crate::api::{Parts, Ready};
+use crate::profile::ProfileSet;
+use crate::roles::{API, ApiSettings, DATABASE, READY, WARDEN, jail};
+use crate::supervisor::fds;
+use crate::sys::polled::{Polled, register};
+use crate::sys::{self, packet};
+use crate::warden::client::Warden;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+type Error = Box<dyn std::error::Error>;
+
+/// Serves HTTP until SIGTERM, or until the supervisor is gone.
+pub fn run() -> Result<(), Error> {
+    let ApiSettings {
+        config,
+        admin_token,
+        token_source,
+    } = super::settings()?;
+    let supervisor = sys::inherited_fd(fds::CONTROL)?;
+    let link = sys::inherited_fd(fds::LINK)?;
+    // Only held: the data directory is free again when the last process of the service is gone.
+    let _lock = sys::inherited_fd(fds::LOCK)?;
+    nix::sys::prctl::set_name(c"cellblock-api")?;
+    crate::log::init(config.log_format);
+
+    let listener = TcpListener::bind(config.listen).map_err(|error| {
+        format!(
+            "listen on {}: {error}; choose another --listen address",
+            config.listen
+        )
+    })?;
+    let profiles = ProfileSet::load(config.profiles_dir.as_deref())?;
+    sys::raise_descriptor_limit();
+    jail::enter(
+        &config.data_dir.join("state"),
+        config.api_uid,
+        config.api_gid,
+    )?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async move {
+        let (tell, replacements) = mpsc::unbounded_channel();
+        let warden = Warden::connect(link, replacements)?;
+        let supervisor = std::sync::Arc::new(register(supervisor)?);
+        tokio::spawn(follow(supervisor.clone(), tell));
+        let mut terminate = signal(SignalKind::terminate())?;
+        let shutdown = async move {
+            terminate.recv().await;
+        };
+        let store_path = Path::new(jail::STATE).join(DATABASE);
+        let parts = Parts {
+            config,
+            listener,
+            store_path,
+            warden,
+            profiles,
+            admin_token,
+        };
+        let ready = |ready: &Ready| {
+            print!("{}", welcome(ready, &token_source));
+            let _ = packet::send(supervisor.get_ref().as_fd(), READY, &[]);
+        };
+        crate::api::run(parts, ready, shutdown)
+            .await
+            .map_err(Error::from)
+    })
+}
+
+/// What the operator sees: where the service is, and a line to paste.
+fn welcome(ready: &Ready, token_source: &str) -> String {
+    let (address, example) = (ready.address, crate::api::EXAMPLE);
+    format!(
+        "Cellblock listens on http://{address}\nTry it:\n\n  \
+         curl -s http://{address}/v1/runtimes/{example}/exec \
+         -H \"Authorization: Bearer {token_source}\" \
+         -H 'Content-Type: application/json' \
+         -d '{{\"command\":\"echo hello; id\"}}'\n\n"
+    )
+}
+
+/// Hears of new wardens from the supervisor, and ends this process when the supervisor is gone.
+async fn follow(supervisor: std::sync::Arc<AsyncFd<Polled>>, tell: mpsc::UnboundedSender<OwnedFd>) {
+    let mut buffer = [0; 16];
+    loop {
+        let Ok(mut ready) = supervisor.readable().await else {
+            break;
+        };
+        match ready.try_io(|fd| Ok(packet::receive(fd.as_fd(), &mut buffer)?)) {
+            Err(_would_block) => {}
+            Ok(Ok(Some(packet))) if &buffer[..packet.length] == WARDEN.as_bytes() => {
+                packet.fds.into_iter().for_each(|fd| {
+                    let _ = tell.send(fd);
+                });
+            }
+            Ok(Ok(Some(_))) => tracing::error!("the supervisor said what {API} does not know"),
+            Ok(Ok(None) | Err(_)) => break,
+        }
+    }
+    // Nothing is to be saved: the state is on disk, and the warden kills what runs.
+    std::process::exit(0);
 }

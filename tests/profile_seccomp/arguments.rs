@@ -1,11 +1,6 @@
 //! The rules of the default policy that look at arguments.
 
 use super::*;
-use std::sync::LazyLock;
-
-/// The default policy for each target, compiled once: these tests ask thousands of times.
-static COMPILED: LazyLock<[Vec<BpfProgram>; 2]> =
-    LazyLock::new(|| TARGETS.map(|target| default_policy(&target)));
 
 /// The default policy's verdict, the same on both architectures.
 fn default_verdict(name: &str, args: [u64; 6]) -> Verdict {

@@ -1,7 +1,7 @@
 //! A classic BPF machine for seccomp programs, and the kernel's rule for a stack of them.
 //!
-//! It accepts only what the kernel's checker accepts (seccomp_check_filter, bpf_check_classic), so a
-//! program that runs here would also be installed.
+//! It accepts only what the kernel's checker accepts (seccomp_check_filter, bpf_check_classic), so
+//! a program that runs here would also be installed.
 
 use cellblock::profile::seccomp::Arch;
 use seccompiler::{BpfProgram, sock_filter};

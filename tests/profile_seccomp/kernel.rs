@@ -1,5 +1,5 @@
-//! The running kernel's own verdicts. Needs no privilege: a filter holds for the thread that installs
-//! it, so each test gives a thread of its own to it.
+//! The running kernel's own verdicts. Needs no privilege: a filter holds for the thread that
+//! installs it, so each test gives a thread of its own to it.
 
 use super::*;
 use nix::errno::Errno;

@@ -11,6 +11,7 @@ use bpf::{Call, Verdict, decide};
 use cellblock::profile::ProfileSet;
 use cellblock::profile::seccomp::{Arch, KernelVersion, SeccompPolicy, Target, syscall_number};
 use seccompiler::BpfProgram;
+use std::sync::LazyLock;
 
 const EPERM: Verdict = Verdict::Errno(1);
 const ENOSYS: Verdict = Verdict::Errno(38);
@@ -26,6 +27,10 @@ const TARGETS: [Target; 2] = [
         kernel: KernelVersion(6, 1),
     },
 ];
+
+/// The default policy for each target, compiled once: some tests ask it thousands of times.
+static COMPILED: LazyLock<[Vec<BpfProgram>; 2]> =
+    LazyLock::new(|| TARGETS.map(|target| default_policy(&target)));
 
 /// The default profile's policy, compiled.
 fn default_policy(target: &Target) -> Vec<BpfProgram> {

@@ -21,7 +21,8 @@ fn holds((index, op, value, two): Condition, args: &[u64; 6]) -> bool {
     }
 }
 
-/// Numbers near each other and near the border of 32 bits, where a comparison in halves can go wrong.
+/// Numbers near each other and near the border of 32 bits, where a comparison in halves can go
+/// wrong.
 fn number() -> impl Strategy<Value = u64> {
     let half = || {
         prop_oneof![

@@ -138,11 +138,10 @@ fn every_call_is_decided_as_by_docker_or_stricter_for_a_listed_reason() {
     let docker = docker_table();
     let samples = argument_samples();
     let mut stricter = BTreeSet::new();
-    for target in &TARGETS {
-        let programs = default_policy(target);
+    for (target, programs) in TARGETS.iter().zip(COMPILED.iter()) {
         for (name, number) in syscalls(target.arch) {
             for args in &samples {
-                let ours = decide(&programs, &Call::new(target.arch, number as u32, *args));
+                let ours = decide(programs, &Call::new(target.arch, number as u32, *args));
                 match (ours, docker_allows(docker[name], name, args)) {
                     (Verdict::Allow, true) => {}
                     (Verdict::Allow, false) => panic!("{name} {args:x?}: Docker refuses it"),
@@ -162,12 +161,11 @@ fn every_call_is_decided_as_by_docker_or_stricter_for_a_listed_reason() {
 
 #[test]
 fn numbers_without_a_call_and_x32_calls_are_refused() {
-    for target in &TARGETS {
-        let programs = default_policy(target);
+    for (target, programs) in TARGETS.iter().zip(COMPILED.iter()) {
         let known: BTreeSet<u32> = syscalls(target.arch).map(|(_, n)| n as u32).collect();
         for args in [[0; 6], [1; 6], [u64::MAX; 6]] {
             for number in 0..=600 {
-                let ask = |number| decide(&programs, &Call::new(target.arch, number, args));
+                let ask = |number| decide(programs, &Call::new(target.arch, number, args));
                 if !known.contains(&number) {
                     assert_eq!(ask(number), EPERM, "{:?} {number}", target.arch);
                 }
@@ -175,7 +173,7 @@ fn numbers_without_a_call_and_x32_calls_are_refused() {
             }
             for number in [u32::MAX, 0x8000_0000, 0x7fff_ffff] {
                 let call = Call::new(target.arch, number, args);
-                assert_eq!(decide(&programs, &call), EPERM, "{number:#x}");
+                assert_eq!(decide(programs, &call), EPERM, "{number:#x}");
             }
         }
     }
@@ -183,8 +181,7 @@ fn numbers_without_a_call_and_x32_calls_are_refused() {
 
 #[test]
 fn calls_of_another_architecture_kill_the_process() {
-    for target in &TARGETS {
-        let programs = default_policy(target);
+    for programs in COMPILED.iter() {
         for audit_arch in [AUDIT_ARCH_I386, AUDIT_ARCH_ARM, 0] {
             for number in 0..=600 {
                 let args = [0; 6];
@@ -193,7 +190,7 @@ fn calls_of_another_architecture_kill_the_process() {
                     number,
                     args,
                 };
-                assert_eq!(decide(&programs, &call), Verdict::KillProcess, "{call:x?}");
+                assert_eq!(decide(programs, &call), Verdict::KillProcess, "{call:x?}");
             }
         }
     }
@@ -218,10 +215,9 @@ proptest! {
     #[test]
     fn whatever_the_arguments_nothing_is_allowed_that_docker_refuses(args: [u64; 6]) {
         let docker = docker_table();
-        for target in &TARGETS {
-            let programs = default_policy(target);
+        for (target, programs) in TARGETS.iter().zip(COMPILED.iter()) {
             for (name, number) in syscalls(target.arch) {
-                let ours = decide(&programs, &Call::new(target.arch, number as u32, args));
+                let ours = decide(programs, &Call::new(target.arch, number as u32, args));
                 if ours == Verdict::Allow {
                     prop_assert!(docker_allows(docker[name], name, &args), "{} {:x?}", name, args);
                 }

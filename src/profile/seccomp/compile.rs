@@ -1,13 +1,13 @@
 //! From a checked policy to the BPF programs that the kernel takes.
 //!
-//! A seccompiler program knows two actions, one for calls that match and one for the rest. So a policy
-//! becomes a stack: one *overlay* per action other than ALLOW, which allows what it does not match, and
-//! last the *base*, the list of what is allowed, with the default action for the rest.
+//! A seccompiler program knows two actions, one for calls that match and one for the rest. So a
+//! policy becomes a stack: one *overlay* per action other than ALLOW, which allows what it does not
+//! match, and last the *base*, the list of what is allowed, with the default action for the rest.
 //!
-//! The kernel runs all programs and takes the most restrictive answer, and between two of the same kind
-//! (two errnos) that of the program installed last (seccomp_run_filters in kernel/seccomp.c). The base
-//! would therefore turn an overlay's ENOSYS into the default's EPERM, so it allows what an overlay
-//! matches, under the overlay's own conditions: then the overlay alone decides.
+//! The kernel runs all programs and takes the most restrictive answer, and between two of the same
+//! kind (two errnos) that of the program installed last (seccomp_run_filters in kernel/seccomp.c).
+//! The base would therefore turn an overlay's ENOSYS into the default's EPERM, so it allows what an
+//! overlay matches, under the overlay's own conditions: then the overlay alone decides.
 //!
 //! The base comes last because from then on a call that installs programs may be refused.
 
@@ -15,11 +15,11 @@ use super::action::Action;
 use super::policy::{Rule, SeccompPolicy};
 use super::syscalls::syscall_number;
 use super::target::Target;
+use super::tree;
 use crate::profile::ProfileError;
 use crate::profile::error::InFile;
 use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCondition, SeccompFilter,
-    SeccompRule,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCondition, SeccompRule,
 };
 use std::collections::BTreeMap;
 
@@ -49,9 +49,10 @@ impl Matches {
 }
 
 impl SeccompPolicy {
-    /// Compiles for a machine: programs to install first to last, all of them. Fails when the file names
-    /// other architectures only, when its rules contradict each other or would keep a command from being
-    /// started, and when a program gets longer than the kernel takes (4,096 instructions).
+    /// Compiles for a machine: programs to install first to last, all of them. Fails when the file
+    /// names other architectures only, when its rules contradict each other or would keep a command
+    /// from being started, and when a program gets longer than the kernel takes (4,096
+    /// instructions).
     pub fn compile(&self, target: &Target) -> Result<Vec<BpfProgram>, ProfileError> {
         let arch = target.arch.oci_name();
         if let Some(names) = &self.architectures
@@ -139,8 +140,8 @@ impl SeccompPolicy {
         Ok(overlays)
     }
 
-    /// After the last program the payload still has to execute the command, and after each overlay the
-    /// next program has to be installed, with seccomp(2) and prctl(2).
+    /// After the last program the payload still has to execute the command, and after each overlay
+    /// the next program has to be installed, with seccomp(2) and prctl(2).
     fn check_startable(
         &self,
         target: &Target,
@@ -173,8 +174,9 @@ impl SeccompPolicy {
         Ok(())
     }
 
-    /// A rule's conditions for seccompiler; none when it has no condition. The whole 64 bits count, as
-    /// with libseccomp. Where the kernel reads an int, a policy masks the upper half away itself.
+    /// A rule's conditions for seccompiler; none when it has no condition. The whole 64 bits count,
+    /// as with libseccomp. Where the kernel reads an int, a policy masks the upper half away
+    /// itself.
     fn arguments(&self, rule: &Rule) -> Result<Option<SeccompRule>, ProfileError> {
         if rule.conditions.is_empty() {
             return Ok(None);
@@ -195,8 +197,7 @@ impl SeccompPolicy {
         rest: SeccompAction,
         matched: SeccompAction,
     ) -> Result<BpfProgram, ProfileError> {
-        SeccompFilter::new(matches.0, rest, matched, target.arch.into())
-            .and_then(BpfProgram::try_from)
+        tree::compile(matches.0, rest, matched, target.arch.into())
             .map_err(|source| self.refused(source))
     }
 

@@ -1,9 +1,10 @@
 //! The shape of an OCI seccomp file, with what Docker and Podman add to it, as serde reads it.
 //!
-//! `linux.seccomp` of the OCI runtime-spec: defaultAction, defaultErrnoRet, architectures, syscalls.
-//! Docker: archMap, includes, excludes, comment. Podman: errno and defaultErrno, names for the same
-//! numbers. An unknown field is an error: it could be a condition, and a rule without its condition
-//! allows more than its author meant. Whether the values make sense is checked in `policy`.
+//! `linux.seccomp` of the OCI runtime-spec: defaultAction, defaultErrnoRet, architectures,
+//! syscalls. Docker: archMap, includes, excludes, comment. Podman: errno and defaultErrno, names
+//! for the same numbers. An unknown field is an error: it could be a condition, and a rule without
+//! its condition allows more than its author meant. Whether the values make sense is checked in
+//! `policy`.
 
 use serde::Deserialize;
 

@@ -1,4 +1,5 @@
-//! From an OCI seccomp file to rules that are known to make sense, or an error that names the field.
+//! From an OCI seccomp file to rules that are known to make sense, or an error that names the
+//! field.
 
 use super::action::{Action, parse_action, parse_default_action};
 use super::oci;
@@ -48,9 +49,10 @@ struct When {
 }
 
 impl SeccompPolicy {
-    /// Reads an OCI seccomp file; `file` is its name for messages. Refuses what is not of that shape,
-    /// what could not be meant (argument 6, an unknown action), and a default that allows: x32 calls
-    /// pass the architecture check, and every call that a newer kernel adds would be allowed unseen.
+    /// Reads an OCI seccomp file; `file` is its name for messages. Refuses what is not of that
+    /// shape, what could not be meant (argument 6, an unknown action), and a default that allows:
+    /// x32 calls pass the architecture check, and every call that a newer kernel adds would be
+    /// allowed unseen.
     pub fn parse(file: &str, text: &str) -> Result<Self, ProfileError> {
         let raw: oci::File = serde_json::from_str(text).map_err(|source| ProfileError::Json {
             file: file.to_owned(),

@@ -1,7 +1,9 @@
-//! Names and numbers of system calls, from `syscalls.txt` and `foreign_syscalls.txt` beside this file.
+//! Names and numbers of system calls, from `syscalls.txt` and `foreign_syscalls.txt` beside this
+//! file.
 //!
-//! Tables of our own, not libc's constants: those stop at the release that the crate was made from, and
-//! know only the architecture of the build, so that a policy could not be tested for the other one.
+//! Tables of our own, not libc's constants: those stop at the release that the crate was made from,
+//! and know only the architecture of the build, so that a policy could not be tested for the other
+//! one.
 
 use super::target::Arch;
 use std::collections::{HashMap, HashSet};

@@ -26,7 +26,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// This machine. Fails on another architecture, and when `/proc` does not tell the kernel's release.
+    /// This machine. Fails on another architecture, and when `/proc` does not tell the kernel's
+    /// release.
     pub fn running() -> Result<Self, ProfileError> {
         let arch = match std::env::consts::ARCH {
             "x86_64" => Arch::X86_64,

@@ -104,7 +104,8 @@ impl Warden {
         api: OwnedFd,
         supervisor: OwnedFd,
     ) -> Result<Warden, Box<dyn Error>> {
-        raise_descriptor_limit();
+        // A cell costs up to a dozen descriptors.
+        crate::sys::raise_descriptor_limit();
         let cgroups = CgroupHost::discover(&settings.instance)?;
         cgroups.prepare()?;
         let images = ImageStore::new(&settings.data_dir);
@@ -261,12 +262,4 @@ impl Warden {
 fn nonblocking(fd: &OwnedFd) -> Result<(), Errno> {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(drop)
-}
-
-/// A cell costs up to a dozen descriptors; take as many as this process may have.
-fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
 }
