@@ -3,7 +3,6 @@
 
 use super::*;
 use crate::config::RawConfig;
-use crate::runtime::Profile;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -51,12 +50,6 @@ impl Api {
             ..RawConfig::default()
         };
         let config = Config::resolve(raw).unwrap();
-        let profile = Profile {
-            user: "root".into(),
-            home: "/root".into(),
-            pids: 64,
-            disk_mib: 16,
-        };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -66,8 +59,10 @@ impl Api {
             let store = Store::open(&path).unwrap();
             let tenants = Tenants::open(store.clone(), &[], &[]).await.unwrap();
             tenants.ensure_admin(TOKEN).await.unwrap();
-            let profiles = Profiles::from_iter([("default".to_owned(), profile)]);
-            let warden = Warden {};
+            let profiles = crate::runtime::test_profiles();
+            let (socket, _peer) = crate::sys::packet::pair().unwrap();
+            let (_, replacements) = tokio::sync::mpsc::unbounded_channel();
+            let warden = Warden::connect(socket, replacements).unwrap();
             let host = HostSizes {
                 memory_mib: 4096,
                 max_vcpus: 64,
