@@ -2,7 +2,7 @@
 //! 1 and hosts with both.
 //!
 //! ```text
-//! <hierarchy>/cellblock-<instance>/          base, one per hierarchy used; swept at start, removed at the end
+//! <hierarchy>/cellblock-<instance>/          base, one per hierarchy used; swept at start
 //!             └─ <runtime>/                  RuntimeGroup: memory, pids, cpu over all cells together
 //!                 └─ <cell>/                 CellGroup: memory, pids, usage, kill
 //! ```
