@@ -62,8 +62,8 @@ fn parse_stat(text: &str) -> Option<CpuTimes> {
     ))
 }
 
-// On version 1 the sum is exact and the parts are counted by clock ticks, so that a short command may
-// show none of either, or more than it used. Their ratio divides the sum, which is what the kernel
+// On version 1 the sum is exact and the parts are counted by clock ticks, so that a short command
+// may show none of either, or more than it used. Their ratio divides the sum, which is what the kernel
 // itself does for version 2 (`cputime_adjust`).
 fn split(total: u64, user: u64, system: u64) -> CpuTimes {
     let ticks = u128::from(user) + u128::from(system);
