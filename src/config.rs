@@ -314,25 +314,13 @@ impl Host {
     }
 }
 
-/// The machine's physical memory in bytes: `MemTotal` of /proc/meminfo, proc_meminfo(5).
+/// The machine's physical memory in bytes: sysinfo(2), which unlike /proc/meminfo needs no file system.
 pub fn memory_bytes() -> Result<u64, ConfigError> {
-    let what = "reading the machine's memory from /proc/meminfo";
-    let text = std::fs::read_to_string("/proc/meminfo")
-        .map_err(|source| ConfigError::Host { what, source })?;
-    text.lines()
-        .find_map(|line| {
-            line.strip_prefix("MemTotal:")?
-                .trim()
-                .strip_suffix(" kB")?
-                .trim()
-                .parse::<u64>()
-                .ok()
-        })
-        .map(|kib| kib * 1024)
-        .ok_or_else(|| ConfigError::Host {
-            what,
-            source: std::io::ErrorKind::InvalidData.into(),
-        })
+    let facts = nix::sys::sysinfo::sysinfo().map_err(|errno| ConfigError::Host {
+        what: "reading the machine's memory",
+        source: errno.into(),
+    })?;
+    Ok(facts.ram_total())
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {

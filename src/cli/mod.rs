@@ -6,6 +6,7 @@ use crate::config::{Config, ConfigError, RawConfig};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Runs untrusted commands in locked-down Linux cells, behind an HTTP API.
 #[derive(Debug, Parser)]
@@ -131,6 +132,32 @@ fn action(cli: Cli) -> Result<Action, ConfigError> {
             command: ImageCommand::Ls(args),
         } => Action::ImageLs(args.resolve()?),
     })
+}
+
+/// Does what the command line asks for.
+pub fn run() -> ExitCode {
+    let done = parse().map_err(Box::from).and_then(perform);
+    done.unwrap_or_else(|error: Box<dyn std::error::Error>| {
+        eprintln!("cellblock: {}", crate::log::chain(error.as_ref()));
+        ExitCode::FAILURE
+    })
+}
+
+fn perform(action: Action) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    match action {
+        Action::Serve(config) => return Ok(crate::supervisor::serve(&config)),
+        Action::Doctor(config) => return Ok(doctor::run(&config)),
+        Action::ImageAdd { config, name, dir } => {
+            crate::image::add(&config.data_dir, &name, &dir)?;
+            println!("added {name}");
+        }
+        Action::ImageLs(config) => {
+            for name in crate::image::ImageStore::new(&config.data_dir).list()? {
+                println!("{name}");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

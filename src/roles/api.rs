@@ -62,7 +62,7 @@ pub fn run() -> Result<(), Error> {
             listener,
             store_path,
             warden,
-            profiles,
+            profiles: (&profiles).into(),
             admin_token,
         };
         let ready = |ready: &Ready| {
