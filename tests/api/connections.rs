@@ -1,0 +1,93 @@
+//! Clients that stall, vanish or send halves.
+
+use crate::needs;
+use crate::support::{alone, api, bound, eventually, procs, runtime};
+use serde_json::json;
+use std::net::{Shutdown, TcpStream};
+
+#[test]
+fn a_hundred_half_sent_bodies_do_no_harm() {
+    needs!(Root);
+    let _turn = alone();
+    let runtime = runtime();
+    let body = json!({"command": "true", "stdin": "x".repeat(1000)}).to_string();
+    let half = &body.as_bytes()[..body.len() / 2];
+    let open: Vec<TcpStream> = (0..100)
+        .map(|_| api().begin(&runtime.exec_path(), body.len() as u64, half))
+        .collect();
+    let exec = runtime.sh("echo between");
+    exec.assert_stdout("between\n");
+    assert!(
+        exec.took < bound(1_000),
+        "stalled clients hold others up: {exec:?}"
+    );
+    for (n, stream) in open.iter().enumerate() {
+        if n % 2 == 0 {
+            stream.shutdown(Shutdown::Both).expect("shut down");
+        }
+    }
+    drop(open);
+    runtime.sh("echo after").assert_stdout("after\n");
+}
+
+#[test]
+fn a_vanished_client_takes_its_command_with_it() {
+    needs!(Root);
+    let _turn = alone();
+    let runtime = runtime();
+    let marker = procs::marker();
+    let line = format!("sleep {marker} & sleep {marker}");
+    let body = json!({"command": "sh", "args": ["-c", line]}).to_string();
+    let stream = api().begin(&runtime.exec_path(), body.len() as u64, body.as_bytes());
+    assert!(
+        eventually(bound(5_000), || procs::with_arg(&marker).len() == 2),
+        "it never ran"
+    );
+    drop(stream);
+    assert!(
+        eventually(bound(100), || procs::with_arg(&marker).is_empty()),
+        "still there: {:?}",
+        procs::with_arg(&marker)
+    );
+}
+
+#[test]
+fn clients_that_close_at_once_leave_nothing_running() {
+    needs!(Root);
+    let _turn = alone();
+    let runtime = runtime();
+    let uids = runtime.host_uids();
+    let body = json!({"command": "sleep", "args": ["1000"]}).to_string();
+    // Closed in the same moment: the command may have started or not.
+    for _ in 0..20 {
+        drop(api().begin(&runtime.exec_path(), body.len() as u64, body.as_bytes()));
+    }
+    runtime.sh("echo after").assert_stdout("after\n");
+    let gone = eventually(bound(2_000), || procs::in_uids(&uids).is_empty());
+    assert!(gone, "still there: {:?}", procs::in_uids(&uids));
+}
+
+#[test]
+fn one_connection_serves_many_requests() {
+    needs!(Root);
+    let _turn = alone();
+    use std::io::{BufRead, BufReader, Read, Write};
+    let mut stream = api().connect();
+    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+    for _ in 0..20 {
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            .expect("send");
+        let (mut length, mut line) = (0usize, String::new());
+        while line != "\r\n" {
+            line.clear();
+            reader.read_line(&mut line).expect("a header");
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a length");
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).expect("the body");
+        assert_eq!(body, br#"{"data":{"status":"ok"}}"#);
+    }
+}

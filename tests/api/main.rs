@@ -1,0 +1,21 @@
+//! The HTTP contract, checked from outside against the real program. Needs root: the server makes cgroups and namespaces.
+
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary uses a part of it"
+)]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admission;
+mod auth;
+mod connections;
+mod errors;
+mod exec_fields;
+mod exec_output;
+mod exec_refusals;
+mod exec_resolution;
+mod exec_results;
+mod runtime_fields;
+mod runtimes;

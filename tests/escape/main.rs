@@ -1,0 +1,22 @@
+//! Attempts to get out of a cell, or to look out of one: the kernel's surface and the set-up. Needs root: the server makes
+//! cgroups and namespaces.
+
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary uses a part of it"
+)]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod descriptors;
+mod devices;
+mod files;
+mod identity;
+mod images;
+mod mounts;
+mod namespaces;
+mod network;
+mod proc;
+mod races;
+mod seccomp;

@@ -1,0 +1,85 @@
+//! The disk under the data directory is full: clear errors, nothing half made, and all well once there is room again.
+
+use crate::needs;
+use crate::support::server::Options;
+use crate::support::{Server, alone, assert_error};
+use serde_json::json;
+use std::fs;
+use std::path::PathBuf;
+
+#[test]
+fn a_full_data_directory_refuses_and_recovers() {
+    needs!(Root, Unshare);
+    let _turn = alone();
+    // A small file system at the data directory, in a mount namespace of the server's own.
+    let before = "mkdir -p \"$TEST_DIR/data\"; mount -t tmpfs -o size=64m tmpfs \"$TEST_DIR/data\"";
+    let server = Server::start(Options {
+        before: Some(before.to_owned()),
+        token: Some("0123456789abcdef0123456789abcdef".to_owned()),
+        ..Options::default()
+    });
+    let data = PathBuf::from(format!(
+        "/proc/{}/root{}",
+        server.pid,
+        server.data_dir().display()
+    ));
+    let filler = data.join("filler");
+    let list = || server.api.get("/v1/runtimes").json()["pagination"]["total"].clone();
+    let total = list();
+    let directories = || {
+        fs::read_dir(data.join("runtimes"))
+            .expect("list runtimes")
+            .count()
+    };
+    let on_disk = directories();
+    let written = fill(&filler);
+    assert!(written > 0, "there was no room from the start");
+    let reply = server.api.post(
+        "/v1/runtimes",
+        &json!({"name": "no-room", "limits": {"disk_mib": 48}}),
+    );
+    assert!(matches!(reply.status, 500 | 503), "{}", reply.text());
+    assert_error(
+        &reply,
+        reply.status,
+        if reply.status == 503 {
+            "unavailable"
+        } else {
+            "internal"
+        },
+    );
+    assert_eq!(
+        (list(), directories()),
+        (total, on_disk),
+        "something half made"
+    );
+    assert_error(&server.api.get("/v1/runtimes/no-room"), 404, "not_found");
+    assert_eq!(server.api.get("/healthz").status, 200);
+    fs::remove_file(&filler).expect("make room");
+    server
+        .api
+        .post(
+            "/v1/runtimes",
+            &json!({"name": "room", "limits": {"disk_mib": 16}}),
+        )
+        .data(200);
+    let body = json!({"command": "echo", "args": ["room"]});
+    assert_eq!(
+        server.api.post("/v1/runtimes/room/exec", &body).data(200)["stdout"],
+        "room\n"
+    );
+}
+
+/// Writes until there is no room. Gives the bytes written.
+fn fill(path: &std::path::Path) -> usize {
+    use std::io::Write;
+    let mut file = fs::File::create(path).expect("start to fill the disk");
+    let (mut written, mut size) = (0, 1 << 20);
+    while size > 0 {
+        match file.write(&vec![0; size]) {
+            Ok(count) => written += count,
+            Err(_) => size /= 2,
+        }
+    }
+    written
+}

@@ -1,0 +1,121 @@
+//! Who the server's processes are, seen from the host.
+
+use crate::needs;
+use crate::support::server::Options;
+use crate::support::{Runtime, Server, alone, procs};
+use serde_json::json;
+
+#[test]
+fn the_api_has_no_privilege_left() {
+    needs!(Root);
+    let _turn = alone();
+    let server = Server::start(Options::default());
+    let pid = server.api_pid();
+    let value = |key| procs::status(pid, key).unwrap_or_default();
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(value(set), "0000000000000000", "{set}");
+    }
+    assert_eq!(value("NoNewPrivs"), "1");
+    assert_eq!(value("Groups"), "", "supplementary groups");
+    for key in ["Uid", "Gid"] {
+        assert!(
+            value(key).split_whitespace().all(|id| id != "0"),
+            "{key}: {}",
+            value(key)
+        );
+    }
+}
+
+#[test]
+fn every_thread_of_the_api_has_dropped_them_too() {
+    needs!(Root);
+    let _turn = alone();
+    let server = Server::start(Options::default());
+    let pid = server.api_pid();
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("list threads");
+    for task in tasks.flatten() {
+        let text = std::fs::read_to_string(task.path().join("status")).expect("a thread's status");
+        let value = |key| procs::status_value(&text, key).unwrap_or_default();
+        assert_eq!(value("CapEff"), "0000000000000000", "{:?}", task.path());
+        assert_eq!(value("NoNewPrivs"), "1", "{:?}", task.path());
+        assert!(
+            !value("Uid").split_whitespace().any(|id| id == "0"),
+            "{:?}",
+            task.path()
+        );
+    }
+}
+
+#[test]
+fn the_api_sees_neither_runtimes_nor_images() {
+    needs!(Root);
+    let _turn = alone();
+    let server = Server::start(Options::default());
+    let root = format!("/proc/{}/root", server.api_pid());
+    for path in [
+        server.data_dir(),
+        "/etc/passwd".into(),
+        "/proc".into(),
+        "/usr".into(),
+    ] {
+        let seen = format!("{root}{}", path.display());
+        assert!(
+            !std::path::Path::new(&seen).exists(),
+            "the api sees {}",
+            path.display()
+        );
+    }
+    assert!(std::path::Path::new(&format!("{root}/state/cellblock.db")).exists());
+}
+
+#[test]
+fn the_warden_has_one_thread_and_no_network_socket() {
+    needs!(Root);
+    let _turn = alone();
+    let server = Server::start(Options::default());
+    let runtime = Runtime::create(&server.api, &json!({"limits": {"disk_mib": 64}}));
+    runtime.sh("true").assert_code(0);
+    let pid = server.warden_pid();
+    assert_eq!(procs::status(pid, "Threads").as_deref(), Some("1"));
+    let sockets: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("list descriptors")
+        .flatten()
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .filter_map(|link| {
+            link.to_str()?
+                .strip_prefix("socket:[")?
+                .strip_suffix(']')
+                .map(str::to_owned)
+        })
+        .collect();
+    let net = format!("/proc/{pid}/net");
+    for table in ["tcp", "tcp6", "udp", "udp6", "raw"] {
+        let text = std::fs::read_to_string(format!("{net}/{table}")).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let inode = line.split_whitespace().nth(9).unwrap_or_default();
+            assert!(
+                !sockets.iter().any(|socket| socket == inode),
+                "{table}: {line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_binary_that_runs_is_a_sealed_copy() {
+    needs!(Root);
+    let _turn = alone();
+    let server = Server::start(Options::default());
+    for pid in [server.api_pid(), server.warden_pid()] {
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).expect("its program");
+        assert!(
+            exe.display().to_string().contains("memfd:"),
+            "{}",
+            exe.display()
+        );
+        let write = std::fs::OpenOptions::new()
+            .write(true)
+            .open(format!("/proc/{pid}/exe"));
+        assert!(write.is_err(), "the running program can be written to");
+    }
+}

@@ -1,0 +1,90 @@
+//! What a test may need from the host. What is lacking skips the test: printed as `SKIPPED <test>: needs <what>` and
+//! appended to `skipped.txt` in cargo's test directory, so that a run can count what it did not prove.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// One thing that not every host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Effective uid 0: `serve` makes cgroups, namespaces and mounts.
+    Root,
+    /// `/usr/bin/python3`, seen by commands through the `host` image.
+    Python,
+    /// A kernel that runs i386 programs; elsewhere `int 0x80` is a plain fault.
+    Ia32,
+    /// x86-64: system call numbers and the `int 0x80` instruction are its own.
+    X86,
+    /// `unshare` and `umount` of util-linux, to take something away from a server in a private mount namespace.
+    Unshare,
+    /// Cgroup v1 mounts, whose controllers can be taken away one by one.
+    CgroupV1,
+}
+
+impl Need {
+    fn met(self) -> bool {
+        match self {
+            Need::Root => nix::unistd::geteuid().is_root(),
+            Need::Python => Path::new("/usr/bin/python3").exists(),
+            Need::Ia32 => cfg!(target_arch = "x86_64") && runs_i386(),
+            Need::X86 => cfg!(target_arch = "x86_64"),
+            Need::Unshare => succeeds(Command::new("unshare").args(["-m", "true"])),
+            Need::CgroupV1 => super::mounts::all().iter().any(|m| m.fs == "cgroup"),
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Need::Root => "root",
+            Need::Python => "/usr/bin/python3",
+            Need::Ia32 => "a kernel with IA32 emulation",
+            Need::X86 => "an x86-64 machine",
+            Need::Unshare => "unshare of util-linux",
+            Need::CgroupV1 => "cgroup v1 mounts",
+        }
+    }
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Runs the probe outside any sandbox: what the kernel itself does with `int 0x80`.
+fn runs_i386() -> bool {
+    succeeds(Command::new(super::probe::path()).arg("i386"))
+}
+
+/// Whether the host has everything named; says and records what it lacks. Behind the `needs!` macro.
+pub fn all_met(needs: &[Need]) -> bool {
+    let missing: Vec<&str> = needs
+        .iter()
+        .filter(|need| !need.met())
+        .map(|need| need.label())
+        .collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let line = format!("SKIPPED {test}: needs {}\n", missing.join(", "));
+    // Straight to the descriptor: the harness swallows what eprintln! writes in a passing test.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    let record = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(skip_record());
+    record
+        .and_then(|mut file| file.write_all(line.as_bytes()))
+        .expect("record the skip");
+    false
+}
+
+/// Where skips are counted.
+fn skip_record() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped.txt")
+}

@@ -1,0 +1,128 @@
+//! Processes as the host sees them: what proves that something is really gone, or really there.
+
+use std::collections::HashMap;
+use std::fs;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Every process id of this pid namespace.
+pub fn all() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("list /proc");
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// A process and everything below it, itself first. One look; processes come and go meanwhile.
+pub fn tree(root: u32) -> Vec<u32> {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for pid in all() {
+        if let Some(parent) = parent(pid) {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    let mut found = vec![root];
+    let mut next = 0;
+    while next < found.len() {
+        let below = children.remove(&found[next]).unwrap_or_default();
+        found.extend(below);
+        next += 1;
+    }
+    found
+}
+
+/// The parent of a process.
+pub fn parent(pid: u32) -> Option<u32> {
+    stat_field(pid, 1)?.parse().ok()
+}
+
+/// The state letter of a process, `Z` for a zombie.
+pub fn state(pid: u32) -> Option<char> {
+    stat_field(pid, 0)?.chars().next()
+}
+
+/// A field of `/proc/PID/stat` counted from the state, which is 0: the name before it may hold anything.
+fn stat_field(pid: u32, index: usize) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?
+        .1
+        .split(' ')
+        .nth(index)
+        .map(str::to_owned)
+}
+
+/// Value of a line of `/proc/PID/status`.
+pub fn status(pid: u32, key: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status_value(&text, key)
+}
+
+/// Value of a line of a status file's text.
+pub fn status_value(text: &str, key: &str) -> Option<String> {
+    let line = text
+        .lines()
+        .find(|line| line.split(':').next() == Some(key))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// Effective uid of a process.
+pub fn uid(pid: u32) -> Option<u32> {
+    status(pid, "Uid")?.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Resident memory of a process in bytes, 0 if it is gone.
+pub fn rss(pid: u32) -> u64 {
+    let text = status(pid, "VmRSS").unwrap_or_default();
+    text.split_whitespace()
+        .next()
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .unwrap_or(0)
+        * 1024
+}
+
+/// Living processes with this exact argument.
+pub fn with_arg(arg: &str) -> Vec<u32> {
+    let has = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0)
+            .any(|word| word == arg.as_bytes())
+    };
+    all()
+        .into_iter()
+        .filter(has)
+        .filter(|pid| state(*pid) != Some('Z'))
+        .collect()
+}
+
+/// Processes (zombies too) whose uid is in a range.
+pub fn in_uids(range: &Range<u32>) -> Vec<u32> {
+    all()
+        .into_iter()
+        .filter(|pid| uid(*pid).is_some_and(|uid| range.contains(&uid)))
+        .collect()
+}
+
+/// Host uids of the user namespace a process lives in.
+pub fn uid_ranges(pid: u32) -> Vec<Range<u32>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap_or_default();
+    let line = |line: &str| {
+        let numbers: Vec<u64> = line
+            .split_whitespace()
+            .filter_map(|n| n.parse().ok())
+            .collect();
+        let [_, outside, length] = numbers.try_into().ok()?;
+        Some(outside as u32..(outside + length).min(u64::from(u32::MAX)) as u32)
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// A sleeping time that no other process on this machine has as an argument: `sleep $(marker)` can be found from
+/// outside, and the command still means "for a long time".
+pub fn marker() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    format!(
+        "1000.{}{:04}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
+}

@@ -1,0 +1,313 @@
+//! Starts the real program and makes sure that it ends: a guard for a test's own server, an exit hook for the shared one
+//! (statics are never dropped), and the kernel for the case that the test process itself is killed.
+
+use super::client::Api;
+use super::mounts::TestDir;
+use super::{procs, timing};
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, OnceLock, mpsc};
+use std::time::Duration;
+
+/// How a server is started; the default is the plain command of the README on a free port.
+#[derive(Default, Clone)]
+pub struct Options {
+    /// Arguments after `serve --listen … --data-dir …`.
+    pub args: Vec<String>,
+    /// Environment beside the test's own.
+    pub env: Vec<(String, String)>,
+    /// A shell line run before the server in the same process and in a private mount namespace of its own.
+    pub before: Option<String>,
+    /// Gives a token to the server instead of letting it make one.
+    pub token: Option<String>,
+}
+
+/// A running server with its data directory.
+pub struct Server {
+    child: Mutex<Child>,
+    /// The supervisor's process id.
+    pub pid: u32,
+    /// A client with the admin token.
+    pub api: Api,
+    /// Everything the server printed, on both streams.
+    log: PathBuf,
+    dir: Option<TestDir>,
+    options: Options,
+}
+
+impl Server {
+    /// Starts one on a new data directory and waits until it answers.
+    pub fn start(options: Options) -> Server {
+        Server::start_in(TestDir::new(), options).unwrap_or_else(|text| panic!("{text}"))
+    }
+
+    /// Starts one in a directory; what it printed, if it ended instead of answering.
+    pub fn start_in(dir: TestDir, options: Options) -> Result<Server, String> {
+        let port = free_port();
+        let log = dir.path().join("log");
+        let child = spawn(command(dir.path(), port, &log, &options));
+        let pid = child.id();
+        let mut server = Server {
+            child: Mutex::new(child),
+            pid,
+            api: Api::new(port, options.token.as_deref().unwrap_or("")),
+            log,
+            dir: Some(dir),
+            options,
+        };
+        server.await_answer()?;
+        if server.api.token.is_empty() {
+            let token = fs::read_to_string(server.data_dir().join("admin-token"))
+                .map_err(|error| format!("admin-token: {error}"))?;
+            server.api.token = token.trim().to_owned();
+        }
+        Ok(server)
+    }
+
+    fn await_answer(&self) -> Result<(), String> {
+        let mut ended = None;
+        let ready = timing::eventually(timing::bound(20_000), || {
+            ended = self
+                .child
+                .lock()
+                .expect("child lock")
+                .try_wait()
+                .expect("wait");
+            ended.is_some() || self.healthy()
+        });
+        match ended {
+            Some(status) => Err(format!("serve ended ({status}):\n{}", self.log())),
+            None if ready => Ok(()),
+            None => Err(format!("serve does not answer:\n{}", self.log())),
+        }
+    }
+
+    /// Whether it answers its health check and has told its token.
+    fn healthy(&self) -> bool {
+        let answer = self.api.try_send("GET", "/healthz", &[], None);
+        let token = self.options.token.is_some() || self.data_dir().join("admin-token").exists();
+        answer.is_ok_and(|reply| reply.status == 200) && token
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir
+            .as_ref()
+            .expect("the directory")
+            .path()
+            .join("data")
+    }
+
+    /// All that it printed so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// The api process: the supervisor's child that is not root.
+    pub fn api_pid(&self) -> u32 {
+        self.child_where(|uid| uid != 0)
+    }
+
+    /// The warden: the supervisor's child that is root.
+    pub fn warden_pid(&self) -> u32 {
+        self.child_where(|uid| uid == 0)
+    }
+
+    fn child_where(&self, holds: impl Fn(u32) -> bool) -> u32 {
+        let fits = |pid: &u32| {
+            procs::parent(*pid) == Some(self.pid) && procs::uid(*pid).is_some_and(&holds)
+        };
+        let found: Vec<u32> = procs::all().into_iter().filter(fits).collect();
+        assert_eq!(
+            found.len(),
+            1,
+            "one such child of the supervisor, not {found:?}"
+        );
+        found[0]
+    }
+
+    /// Asks it to end and waits; SIGKILL after a bound, which is said. Gives the exit status.
+    pub fn stop(&self) -> ExitStatus {
+        self.signal(libc::SIGTERM);
+        let mut child = self.child.lock().expect("child lock");
+        let limit = timing::bound(30_000);
+        let mut status = None;
+        let ended = timing::eventually(limit, || {
+            status = child.try_wait().expect("wait for the server");
+            status.is_some()
+        });
+        if !ended {
+            eprintln!("the server ignored SIGTERM for {limit:?}; killing it");
+            let _ = child.kill();
+        }
+        status.unwrap_or_else(|| child.wait().expect("wait for the server"))
+    }
+
+    /// SIGKILL to every process of the server at once (not only to the supervisor), as a power cut would. Cells are
+    /// left to the kernel: their init dies with the warden or is what the restart must find.
+    pub fn kill(&self) {
+        // Who they are is asked before the first one dies: orphans get another parent.
+        let child = |pid: &u32| procs::parent(*pid) == Some(self.pid);
+        let mut pids: Vec<u32> = procs::all().into_iter().filter(child).collect();
+        pids.insert(0, self.pid);
+        for pid in pids {
+            // SAFETY: kill(2) takes numbers only.
+            unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+        }
+        self.child
+            .lock()
+            .expect("child lock")
+            .wait()
+            .expect("wait for the server");
+    }
+
+    /// Sends a signal to the supervisor, unless it has been waited for.
+    pub fn signal(&self, signal: i32) {
+        let mut child = self.child.lock().expect("child lock");
+        if child.try_wait().expect("wait for the server").is_none() {
+            // SAFETY: kill(2) takes numbers only; the pid is ours until it is waited for.
+            unsafe { libc::kill(self.pid as i32, signal) };
+        }
+    }
+
+    /// Starts the program again on the same data directory, after [`Server::stop`] or [`Server::kill`].
+    pub fn restart(mut self) -> Server {
+        let dir = self.dir.take().expect("the directory");
+        let options = self.options.clone();
+        drop(self);
+        Server::start_in(dir, options).unwrap_or_else(|text| panic!("{text}"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+        if std::thread::panicking() {
+            eprintln!("--- the server printed:\n{}---", self.log());
+        }
+    }
+}
+
+/// The server shared by a binary's tests.
+pub fn shared() -> &'static Server {
+    static SHARED: OnceLock<Server> = OnceLock::new();
+    extern "C" fn at_exit() {
+        if let Some(server) = SHARED.get() {
+            server.stop();
+            if let Some(dir) = &server.dir
+                && let Err(why) = super::mounts::remove(dir.path())
+            {
+                eprintln!("left {} behind: {why}", dir.path().display());
+            }
+        }
+    }
+    SHARED.get_or_init(|| {
+        let server = Server::start(Options::default());
+        // SAFETY: the handler is a plain function that lives as long as the program; it only reads a static.
+        unsafe { libc::atexit(at_exit) };
+        server
+    })
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind a free port");
+    listener.local_addr().expect("a local address").port()
+}
+
+/// The command line of a server, ready to be spawned.
+fn command(dir: &Path, port: u16, log: &Path, options: &Options) -> Command {
+    let binary = env!("CARGO_BIN_EXE_cellblock");
+    let mut command = match &options.before {
+        None => Command::new(binary),
+        Some(line) => {
+            let mut command = Command::new("unshare");
+            let line = format!("{line}\nexec \"$@\"");
+            command.args([
+                "-m",
+                "--propagation",
+                "private",
+                "sh",
+                "-ec",
+                &line,
+                "sh",
+                binary,
+            ]);
+            command
+        }
+    };
+    command
+        .arg("serve")
+        .args(["--listen", &format!("127.0.0.1:{port}")]);
+    command
+        .arg("--data-dir")
+        .arg(dir.join("data"))
+        .args(&options.args);
+    for name in [
+        "CELLBLOCK_LISTEN",
+        "CELLBLOCK_DATA_DIR",
+        "CELLBLOCK_ADMIN_TOKEN",
+    ] {
+        command.env_remove(name);
+    }
+    command.env("TEST_DIR", dir);
+    command.envs(options.env.iter().map(|(name, value)| (name, value)));
+    if let Some(token) = &options.token {
+        command.env("CELLBLOCK_ADMIN_TOKEN", token);
+    }
+    let out = File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .expect("open the log");
+    command
+        .stdin(Stdio::null())
+        .stderr(out.try_clone().expect("dup the log"))
+        .stdout(out);
+    command
+}
+
+/// Spawns from a thread that never ends: PR_SET_PDEATHSIG fires when the *thread* that forked ends, and a test's thread
+/// ends long before the shared server may.
+fn spawn(mut command: Command) -> Child {
+    type Job = (Command, mpsc::Sender<Child>);
+    static KEEPER: OnceLock<Mutex<mpsc::Sender<Job>>> = OnceLock::new();
+    // SAFETY: between fork and exec only prctl(2) is called, which is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            Ok(())
+        });
+    }
+    let keeper = KEEPER.get_or_init(|| {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in inbox {
+                let _ = answer.send(command.spawn().expect("start the server"));
+            }
+        });
+        Mutex::new(jobs)
+    });
+    let (answer, child) = mpsc::channel();
+    keeper
+        .lock()
+        .expect("keeper lock")
+        .send((command, answer))
+        .expect("the keeper lives");
+    child
+        .recv_timeout(Duration::from_secs(30))
+        .expect("the server was spawned")
+}
+
+/// Runs the program with other arguments to its end.
+pub fn run(args: &[&str], env: &[(&str, &Path)]) -> std::process::Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cellblock"));
+    command.args(args).stdin(Stdio::null());
+    for (name, value) in env {
+        command.env(name, value);
+    }
+    command.output().expect("run cellblock")
+}
