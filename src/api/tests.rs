@@ -1,122 +1,10 @@
 //! What the HTTP side answers without a warden: everything that is refused before anything would run, over a real
 //! connection, so that framing, limits and header handling are those of production.
 
-use super::*;
-use crate::config::RawConfig;
-use serde_json::{Value, json};
-use std::io::{Read, Write};
+use super::test_support::{Api, TOKEN};
+use serde_json::json;
+use std::io::Write;
 use std::net::TcpStream;
-
-const TOKEN: &str = "0123456789abcdef0123456789abcdef";
-
-/// A server on a port of its own, without runtimes; gone with the test's runtime.
-struct Api {
-    address: SocketAddr,
-    _dir: tempfile::TempDir,
-    _runtime: tokio::runtime::Runtime,
-}
-
-struct Answer {
-    status: u16,
-    head: String,
-    body: Value,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
-    }
-
-    fn code(&self) -> &str {
-        self.body["error"]["code"].as_str().unwrap_or_default()
-    }
-
-    fn field(&self) -> &str {
-        self.body["error"]["details"]["field"]
-            .as_str()
-            .unwrap_or_default()
-    }
-}
-
-impl Api {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("t.db");
-        let raw = RawConfig {
-            max_body_bytes: Some(4096),
-            ..RawConfig::default()
-        };
-        let config = Config::resolve(raw).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let address = runtime.block_on(async {
-            let store = Store::open(&path).unwrap();
-            let tenants = Tenants::open(store.clone(), &[], &[]).await.unwrap();
-            tenants.ensure_admin(TOKEN).await.unwrap();
-            let profiles = crate::runtime::test_profiles();
-            let (socket, _peer) = crate::sys::packet::pair().unwrap();
-            let (_, replacements) = tokio::sync::mpsc::unbounded_channel();
-            let warden = Warden::connect(socket, replacements).unwrap();
-            let host = HostSizes {
-                memory_mib: 4096,
-                max_vcpus: 64,
-                disk: dir.path().into(),
-            };
-            let app = App {
-                runtimes: Runtimes::without_disk(store, warden.clone(), profiles, host),
-                executor: Executor::new(warden, Admission::new(config.exec.clone())),
-                body_budget: BodyBudget::new(1 << 20),
-                draining: AtomicBool::new(false),
-                tenants,
-                config,
-            };
-            let mut server = Server::new(routes::router(Arc::new(app)), 64);
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
-            tokio::spawn(async move { server.accept(listener, std::future::pending()).await });
-            address
-        });
-        Self {
-            address,
-            _dir: dir,
-            _runtime: runtime,
-        }
-    }
-
-    fn raw(&self, request: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.write_all(request).unwrap();
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
-        let text = String::from_utf8(bytes).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        Answer {
-            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
-            head: head.to_owned(),
-            body: serde_json::from_str(body).unwrap_or(Value::Null),
-        }
-    }
-
-    fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
-        let length = body.len();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
-        );
-        self.raw(request.as_bytes())
-    }
-
-    fn call(&self, method: &str, path: &str, body: &str) -> Answer {
-        let headers =
-            format!("Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n");
-        self.send(method, path, &headers, body)
-    }
-}
 
 #[test]
 fn health_needs_no_token() {
@@ -383,30 +271,4 @@ fn half_sent_bodies_keep_nobody_else_waiting() {
     assert_eq!(api.call("GET", "/v1/runtimes", "").status, 200);
     assert_eq!(api.call("POST", "/v1/runtimes", "{").status, 400);
     drop(halves);
-}
-
-impl Api {
-    /// Sends a head whose body never comes and reads the answer's head and body by its length.
-    fn raw_head(&self, head: &str) -> Answer {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.write_all(head.as_bytes()).unwrap();
-        let mut text = String::new();
-        let mut byte = [0];
-        while !text.ends_with("\r\n\r\n") {
-            stream.read_exact(&mut byte).unwrap();
-            text.push(char::from(byte[0]));
-        }
-        let answer = Answer {
-            status: text.split(' ').nth(1).unwrap().parse().unwrap(),
-            head: text,
-            body: Value::Null,
-        };
-        let length = answer.header("content-length").unwrap().parse().unwrap();
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).unwrap();
-        Answer {
-            body: serde_json::from_slice(&body).unwrap(),
-            ..answer
-        }
-    }
 }
