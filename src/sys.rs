@@ -6,7 +6,7 @@ pub mod polled;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::SigSet;
 use nix::unistd::{ForkResult, Pid};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -295,13 +295,17 @@ pub fn loopback_up() -> Result<()> {
     .map(drop)
 }
 
-/// Gives every signal its default disposition and blocks none, as a program expects at its start.
+/// Gives every signal its default disposition and blocks none, as a program expects at its start. All 64 of them: an
+/// ignored one is inherited through execve(2), and libc's own wrapper refuses the two that threads use.
 pub fn reset_signals() -> Result<()> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    for signal in Signal::iterator() {
-        if !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP) {
-            // SAFETY: SIG_DFL installs no handler code.
-            unsafe { sigaction(signal, &default) }?;
+    /// struct kernel_sigaction: handler, flags, restorer, mask; all zero is SIG_DFL.
+    const DEFAULT: [libc::c_ulong; 4] = [0; 4];
+    for signal in 1..=64 {
+        if !matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
+            let (new, old) = (DEFAULT.as_ptr(), std::ptr::null::<libc::c_ulong>());
+            // SAFETY: `new` is a whole struct kernel_sigaction of zeros, a null `old` is not written; SIG_DFL installs no
+            // handler code.
+            check(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new, old, 8) })?;
         }
     }
     SigSet::empty().thread_set_mask()
@@ -334,13 +338,6 @@ pub fn wait_any() -> Result<(Pid, ChildEnd)> {
             }
         }
     }
-}
-
-/// Ignores SIGPIPE, so that a write to a closed pipe is EPIPE.
-pub fn ignore_sigpipe() -> Result<()> {
-    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    // SAFETY: SIG_IGN installs no handler code.
-    unsafe { sigaction(Signal::SIGPIPE, &ignore) }.map(drop)
 }
 
 /// pidfd_send_signal(2) with SIGKILL. For the init of a pid namespace this ends every process in it.

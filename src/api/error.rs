@@ -192,7 +192,6 @@ impl From<ExecError> for ApiError {
             ExecError::Lost { exec_id } => Self::new(Code::Unavailable, error.to_string())
                 .detail("reason", "launcher_restarted")
                 .detail("exec_id", exec_id.to_string()),
-            ExecError::Pipes(_) => Self::internal(&error),
             ExecError::Setup { exec_id } | ExecError::Interrupted { exec_id } => {
                 Self::internal(&error).detail("exec_id", exec_id.to_string())
             }

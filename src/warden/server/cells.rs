@@ -396,10 +396,10 @@ impl Warden {
         if let Some(opened) = &cell.opened {
             return kill(opened);
         }
-        if let Some(runtime) = self.catalogue.get(cell.request.runtime) {
-            if let State::Mounting(waiting) = &mut runtime.state {
-                waiting.retain(|waiting| *waiting != slot);
-            }
+        if let Some(runtime) = self.catalogue.get(cell.request.runtime)
+            && let State::Mounting(waiting) = &mut runtime.state
+        {
+            waiting.retain(|waiting| *waiting != slot);
         }
         self.end_unopened(slot, CellEnd::Killed);
     }

@@ -70,7 +70,6 @@ impl Source {
 
 /// All state of the warden.
 struct Warden {
-    settings: Settings,
     epoll: Epoll,
     api: OwnedFd,
     supervisor: OwnedFd,
@@ -123,7 +122,6 @@ impl Warden {
             EpollEvent::new(EpollFlags::EPOLLIN, Source::Supervisor.pack()),
         )?;
         Ok(Warden {
-            settings,
             epoll,
             api,
             supervisor,
