@@ -15,6 +15,7 @@ if [ -e "$unit" ] || [ -e /usr/bin/cellblock ] || [ -e "$data" ]; then
     exit 1
 fi
 
+answers=$(mktemp) before=$(mktemp)
 mounts_before=$(wc -l < /proc/self/mountinfo)
 loops_before=$(losetup -a | wc -l)
 
@@ -25,7 +26,7 @@ cleanup() {
         journalctl --no-pager -u cellblock.service 2> /dev/null | tail -n 40 || true
     fi
     systemctl stop cellblock.service || true
-    rm -f "$unit" /usr/bin/cellblock
+    rm -f "$unit" /usr/bin/cellblock "$answers" "$before"
     systemctl daemon-reload
     grep -q " $data" /proc/self/mountinfo || rm -rf --one-file-system "$data"
     exit "$code"
@@ -71,7 +72,7 @@ if command -v systemd-analyze > /dev/null; then
 fi
 
 # Groups of other servers on this machine are not ours to judge.
-groups | sort > /tmp/groups-before.$$
+groups | sort > "$before"
 systemctl start cellblock.service
 eventually 'curl -sf -o /dev/null http://$address/healthz && [ -e $data/admin-token ]' || die "it does not answer"
 echo "ok it answers"
@@ -84,9 +85,9 @@ grep -q '"exit_code":3' <<< "$answer" || die "no exit code: $answer"
 echo "ok a command runs"
 
 # Where the limits are: on version 2 below the service's own group, which systemd has delegated.
-exec_in '{"command":"sleep","args":["1000.4242"],"timeout_ms":600000}' > /dev/null 2>&1 &
+exec_in '{"command":"sleep","args":["1000.4242"],"timeout_secs":120}' > "$answers" 2>&1 &
 client=$!
-eventually 'pgrep -f "^sleep 1000[.]4242" > /dev/null' || die "the second command does not start"
+eventually 'pgrep -f "^sleep 1000[.]4242" > /dev/null' || die "the second command does not start: $(cat "$answers")"
 pid=$(pgrep -of '^sleep 1000[.]4242')
 if [ "$(cgroup_mode)" = v2 ]; then
     own=$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
@@ -119,7 +120,7 @@ is "the command's capabilities" "$(awk '/^CapBnd:/ { print $2 }' "/proc/$pid/sta
 
 # The memory limit is the kernel's: a command that takes more is ended, the service goes on.
 {
-    answer=$(exec_in '{"command":"tail","args":["/dev/zero"],"timeout_ms":120000}')
+    answer=$(exec_in '{"command":"tail","args":["/dev/zero"],"timeout_secs":120}')
     grep -q '"oom_killed"' <<< "$answer" || die "the limit did not hold: ${answer:0:400}"
     echo "ok a command that takes too much memory is killed"
 }
@@ -130,8 +131,7 @@ wait "$client" || true
 is "the service's result" "$(systemctl show -P Result cellblock.service)" success
 pgrep -f '^sleep 1000[.]4242' > /dev/null && die "a command outlived the service"
 echo "ok no command is left"
-eventually '[ -z "$(groups | sort | comm -13 /tmp/groups-before.$$ -)" ]' || die "groups are left: $(groups)"
-rm -f /tmp/groups-before.$$
+eventually '[ -z "$(groups | sort | comm -13 "$before" -)" ]' || die "groups are left: $(groups)"
 echo "ok no group is left"
 is "mounts" "$(wc -l < /proc/self/mountinfo)" "$mounts_before"
 is "loop devices" "$(losetup -a | wc -l)" "$loops_before"
