@@ -53,9 +53,14 @@ eventually() {
     done
 }
 
+# call METHOD PATH [BODY]
+call() {
+    curl -sS --max-time 120 -X "$1" "http://$address$2" -H "Authorization: Bearer $(cat "$data/admin-token")" \
+        -H 'Content-Type: application/json' ${3:+-d "$3"}
+}
+
 exec_in() {
-    curl -sS --max-time 120 "http://$address/v1/runtimes/example/exec" -H "Authorization: Bearer $(cat "$data/admin-token")" \
-        -H 'Content-Type: application/json' -d "$1"
+    call POST /v1/runtimes/example/exec "$1"
 }
 
 # Directories of our groups in all hierarchies.
@@ -125,6 +130,17 @@ is "the command's capabilities" "$(awk '/^CapBnd:/ { print $2 }' "/proc/$pid/sta
     echo "ok a command that takes too much memory is killed"
 }
 is "the service after that" "$(systemctl is-active cellblock.service)" active
+
+# A runtime of its own: a disk is made, mounted with mapped ids, written to by a command, and taken away again.
+answer=$(call POST /v1/runtimes '{"name":"check"}')
+grep -q '"name":"check"' <<< "$answer" || die "no runtime is made: $answer"
+answer=$(call POST /v1/runtimes/check/exec \
+    '{"command":"sh","args":["-c","set -e; echo kept > ~/kept; chmod 700 ~/kept; mkdir /tmp/d; hostname; cat ~/kept"]}')
+grep -q '"exit_code":0' <<< "$answer" || die "no command runs in it: $answer"
+answer=$(call DELETE /v1/runtimes/check)
+grep -q '"error"' <<< "$answer" && die "it is not deleted: $answer"
+eventually '! ls $data/runtimes/*/disk.img 2> /dev/null | sed -n 2p | grep -q .' || die "its disk is left"
+echo "ok a runtime is made, used and deleted"
 
 systemctl stop cellblock.service
 wait "$client" || true

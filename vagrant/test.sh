@@ -120,10 +120,13 @@ run_program() {
     local options=()
     # These print what they skip and keep no record.
     case "$name" in cgroup_*) options=(--nocapture --test-threads=1) ;; esac
+    # Shown as it comes, for the case that the machine never gets to the end; a passing test's line says nothing that
+    # the totals don't.
+    set +e
     timeout -k 30 "$limit" "$program" "${options[@]}" ${CELLBLOCK_TEST_FILTER:+"$CELLBLOCK_TEST_FILTER"} \
-        < /dev/null > "$work/output" 2>&1 || code=$?
-    # A passing test's line says nothing that the totals don't.
-    grep -Ev '^(test .* \.\.\. ok)?$' "$work/output" || true
+        < /dev/null 2>&1 | tee "$work/output" | grep --line-buffered -Ev '^(test .* \.\.\. ok)?$'
+    code=${PIPESTATUS[0]}
+    set -e
     [ ! -s "$record" ] || cat "$record" >> "$work/skips"
     # Beside `test name ... ` on the same line, since nothing is captured.
     grep -o 'skipped: .* needs .*' "$work/output" >> "$work/skips" || true
