@@ -46,7 +46,10 @@ impl Server {
 
     /// Starts one in a directory; what it printed, if it ended instead of answering.
     pub fn start_in(dir: TestDir, options: Options) -> Result<Server, String> {
-        let port = free_port();
+        Server::start_at(free_port(), dir, options)
+    }
+
+    fn start_at(port: u16, dir: TestDir, options: Options) -> Result<Server, String> {
         let log = dir.path().join("log");
         let child = spawn(command(dir.path(), port, &log, &options));
         let pid = child.id();
@@ -173,12 +176,12 @@ impl Server {
         }
     }
 
-    /// Starts the program again on the same data directory, after [`Server::stop`] or [`Server::kill`].
+    /// Starts the program again on the same data directory and port, after [`Server::stop`] or [`Server::kill`].
     pub fn restart(mut self) -> Server {
         let dir = self.dir.take().expect("the directory");
-        let options = self.options.clone();
+        let (port, options) = (self.api.port, self.options.clone());
         drop(self);
-        Server::start_in(dir, options).unwrap_or_else(|text| panic!("{text}"))
+        Server::start_at(port, dir, options).unwrap_or_else(|text| panic!("{text}"))
     }
 }
 
