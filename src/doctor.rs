@@ -206,7 +206,19 @@ fn limits(config: &Config) -> Vec<Check> {
         name: "cgroups".to_owned(),
         verdict: mode,
     }];
-    for facility in host.facilities() {
+    let facilities = host.facilities();
+    for name in &config.allow_missing_limits {
+        if !facilities.iter().any(|facility| facility.name == name) {
+            let names: Vec<_> = facilities.iter().map(|f| f.name).collect();
+            let remedy = format!("{name:?} is no limit; use one of: {}", names.join(", "));
+            let name = "allow_missing_limits".to_owned();
+            checks.push(Check {
+                name,
+                verdict: Verdict::Missing(remedy),
+            });
+        }
+    }
+    for facility in facilities {
         let allowed = config
             .allow_missing_limits
             .iter()
