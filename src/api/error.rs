@@ -169,6 +169,7 @@ impl From<RuntimeError> for ApiError {
             }
             RuntimeError::StillCreating(_) => Self::new(Code::FailedPrecondition, text),
             RuntimeError::Invalid(invalid) => invalid.into(),
+            RuntimeError::NoRoom(_) => Self::new(Code::Unavailable, text).retry_after(30),
             RuntimeError::Store(source) if source.is_full() => {
                 Self::new(Code::Unavailable, "the server's disk is full")
                     .because(&source)
@@ -192,7 +193,6 @@ impl From<ExecError> for ApiError {
             ExecError::Lost { exec_id } => Self::new(Code::Unavailable, error.to_string())
                 .detail("reason", "launcher_restarted")
                 .detail("exec_id", exec_id.to_string()),
-            ExecError::Pipes(_) => Self::internal(&error),
             ExecError::Setup { exec_id } | ExecError::Interrupted { exec_id } => {
                 Self::internal(&error).detail("exec_id", exec_id.to_string())
             }

@@ -1,17 +1,14 @@
 //! Reads the fields of a JSON object one by one, so that every complaint names its field in the API's words and none
 //! leaks the parser's. Nothing is built of what is not asked for: 64 MiB of `[[],[],…` in an unknown field cost nothing.
 
+use super::items::{Items, MAX_ITEMS};
 use crate::config::nearest::nearest;
 use crate::runtime::Invalid;
 use serde::Deserializer;
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::marker::PhantomData;
-
-/// Most items that are kept of an array or object of strings. More is refused: the kernel takes no more arguments.
-const MAX_ITEMS: usize = 256 * 1024;
 
 /// Most characters of a client's own words in a message.
 const SHOWN: usize = 64;
@@ -200,78 +197,6 @@ impl<'de> Visitor<'de> for ObjectVisitor {
             }
         }
         Ok((entries, unknown))
-    }
-}
-
-/// A bounded collection of strings.
-struct Items<T> {
-    items: T,
-    too_many: bool,
-}
-
-impl<'de> serde::Deserialize<'de> for Items<Vec<String>> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ItemsVisitor(PhantomData::<Vec<String>>))
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for Items<BTreeMap<String, String>> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ItemsVisitor(PhantomData::<BTreeMap<String, String>>))
-    }
-}
-
-struct ItemsVisitor<T>(PhantomData<T>);
-
-impl<'de> Visitor<'de> for ItemsVisitor<Vec<String>> {
-    type Value = Items<Vec<String>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of strings")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while items.len() < MAX_ITEMS {
-            match seq.next_element()? {
-                Some(item) => items.push(item),
-                None => {
-                    return Ok(Items {
-                        items,
-                        too_many: false,
-                    });
-                }
-            }
-        }
-        let too_many = seq.next_element::<IgnoredAny>()?.is_some();
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Items { items, too_many })
-    }
-}
-
-impl<'de> Visitor<'de> for ItemsVisitor<BTreeMap<String, String>> {
-    type Value = Items<BTreeMap<String, String>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object whose values are strings")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut items = BTreeMap::new();
-        while let Some((key, value)) = map.next_entry()? {
-            items.insert(key, value);
-            if items.len() > MAX_ITEMS {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                return Ok(Items {
-                    items: BTreeMap::new(),
-                    too_many: true,
-                });
-            }
-        }
-        Ok(Items {
-            items,
-            too_many: false,
-        })
     }
 }
 

@@ -13,6 +13,7 @@ mod create;
 mod error;
 mod execs;
 mod fields;
+mod items;
 mod request_id;
 mod routes;
 mod runtimes;
@@ -204,5 +205,7 @@ async fn make_example(app: &App) {
     }
 }
 
+#[cfg(test)]
+mod test_support;
 #[cfg(test)]
 mod tests;

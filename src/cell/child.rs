@@ -43,11 +43,11 @@ pub fn report_failure(error: &crate::cell::error::CellError) {
 
 /// Sends a report, with descriptors beside it; one that is too long or comes too late is dropped.
 pub fn tell(control: &OwnedFd, message: &FromCell, fds: &[OwnedFd]) {
-    if let Ok(bytes) = serde_json::to_vec(message) {
-        if bytes.len() <= MAX_REPORT {
-            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-            let _ = packet::send(control.as_fd(), &bytes, &fds);
-        }
+    if let Ok(bytes) = serde_json::to_vec(message)
+        && bytes.len() <= MAX_REPORT
+    {
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        let _ = packet::send(control.as_fd(), &bytes, &fds);
     }
 }
 

@@ -193,8 +193,9 @@ impl CellGroup {
         self.oom.as_ref()?.source()
     }
 
-    /// How many of the cell's processes the kernel has killed for memory, be it the cell's limit,
-    /// the runtime's or the host's own.
+    /// Whether and how often the kernel has killed a process of the cell for memory, be it the
+    /// cell's limit, the runtime's or the host's own. Only zero and not zero mean the same on both
+    /// versions: where the whole group is killed, the first victim counts twice.
     ///
     /// # Errors
     /// The counter can't be read.

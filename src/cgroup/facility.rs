@@ -107,8 +107,8 @@ impl Host<'_> {
         {
             let anchor = tree.anchor.display();
             return format!(
-                "it is not enabled for {anchor}: put Delegate=yes into the service's unit, or enable \
-                 it in the cgroup.subtree_control of the groups above"
+                "it is not enabled for {anchor}: put Delegate=yes into the service's unit, or \
+                 enable it in the cgroup.subtree_control of the groups above"
             );
         }
         let v2 = self.found.iter().find(|h| h.version == Version::V2);
@@ -138,7 +138,8 @@ impl Host<'_> {
             (true, _) => available("limited with memory"),
             (false, false) => available("no swap on this host"),
             (false, true) => missing(
-                "the kernel does not account for swap: boot with swapaccount=1, or turn swap off (swapoff -a)",
+                "the kernel does not account for swap: boot with swapaccount=1, or turn swap off \
+                 (swapoff -a)",
             ),
         }
     }

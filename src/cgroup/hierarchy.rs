@@ -176,8 +176,10 @@ mod tests {
 
     #[test]
     fn controllers_mounted_together_are_one_hierarchy() {
-        let text = "33 24 0:28 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid,nodev,noexec,relatime shared:11 - cgroup cgroup \
-                    rw,cpu,cpuacct\n34 24 0:29 / /cg/all rw shared:12 master:3 - cgroup none rw,pids,memory,xattr,name=x\n";
+        let text = "\
+33 24 0:28 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:11 - cgroup cgroup rw,cpu,cpuacct
+34 24 0:29 / /cg/all rw shared:12 master:3 - cgroup none rw,pids,memory,xattr,name=x
+";
         assert_eq!(
             parse_mountinfo(text),
             [
@@ -189,7 +191,7 @@ mod tests {
 
     #[test]
     fn pure_v2_has_one_hierarchy() {
-        let text = "30 23 0:26 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:4 - cgroup2 cgroup2 \
+        let text = "30 23 0:26 / /sys/fs/cgroup rw,nosuid,nodev shared:4 - cgroup2 cgroup2 \
                     rw,nsdelegate,memory_recursiveprot\n";
         assert_eq!(parse_mountinfo(text), [v2("/sys/fs/cgroup", "/")]);
     }

@@ -57,21 +57,11 @@ pub(super) fn kill_loop(dir: &Path, freezer: Option<Freezer>) -> Result<(), Cgro
     let start = Instant::now();
     let mut killed = HashSet::new();
     loop {
-        if let Some(freezer) = freezer {
-            freezer.set(dir, true)?;
-        }
-        let new: Vec<i32> = files::processes(dir)?
-            .into_iter()
-            .filter(|pid| killed.insert(*pid))
-            .collect();
-        let result = new.iter().try_for_each(|pid| kill_one(dir, *pid));
-        // Thaw whatever happened: a frozen process of version 1 does not even die.
-        if let Some(freezer) = freezer {
-            freezer.set(dir, false)?;
-        }
-        result?;
         // A process with a pending SIGKILL can't fork any more, so that no news is the end.
-        if new.is_empty() {
+        if files::processes(dir)?
+            .iter()
+            .all(|pid| killed.contains(pid))
+        {
             return Ok(());
         }
         if start.elapsed() > CHASE {
@@ -80,7 +70,25 @@ pub(super) fn kill_loop(dir: &Path, freezer: Option<Freezer>) -> Result<(), Cgro
                 after: CHASE,
             });
         }
+        if let Some(freezer) = freezer {
+            freezer.set(dir, true)?;
+        }
+        let result = kill_listed(dir, &mut killed);
+        // Thaw whatever happened: a frozen process of version 1 does not even die.
+        if let Some(freezer) = freezer {
+            freezer.set(dir, false)?;
+        }
+        result?;
     }
+}
+
+fn kill_listed(dir: &Path, killed: &mut HashSet<i32>) -> Result<(), CgroupError> {
+    for pid in files::processes(dir)? {
+        if killed.insert(pid) {
+            kill_one(dir, pid)?;
+        }
+    }
+    Ok(())
 }
 
 fn kill_one(dir: &Path, pid: i32) -> Result<(), CgroupError> {

@@ -43,7 +43,7 @@ fn signed(value: u64) -> i64 {
 /// Memory and swap together on version 1. `fresh`: the group was made just now and has no limits
 /// yet.
 ///
-/// The kernel insists on memory ≤ memory+swap at every moment, so a raise starts with the sum and a
+/// The kernel insists on memory ≤ memory+swap at every moment: a raise starts with the sum and a
 /// cut ends with it. Lowering below what is in use fails with EBUSY if the kernel can't reclaim
 /// enough.
 pub(super) fn memory_v1(dir: &Path, bytes: u64, fresh: bool) -> Result<(), CgroupError> {

@@ -2,8 +2,8 @@
 //! 1 and hosts with both.
 //!
 //! ```text
-//! <hierarchy>/cellblock-<instance>/          base, one per hierarchy used; swept at start, removed at the end
-//!             └─ <runtime>/                  RuntimeGroup: memory, pids, cpu over all cells together
+//! <hierarchy>/cellblock-<instance>/          base, one per hierarchy used; swept at start
+//!             └─ <runtime>/                  RuntimeGroup: memory, pids, cpu of all cells
 //!                 └─ <cell>/                 CellGroup: memory, pids, usage, kill
 //! ```
 //!
@@ -12,9 +12,9 @@
 //! hierarchy, like those of container engines. In the version 2 tree they lie below our own group
 //! if systemd has delegated it to us, else at the root too.
 //!
-//! Parts: [`hierarchy`] parses what is mounted, [`discover`] looks, [`layout`] decides; [`limits`]
-//! writes limits (with cgroups-rs), [`oom`], [`usage`] and [`kill`] do what that crate lacks;
-//! [`sweep`] makes and clears the bases.
+//! Parts: `hierarchy` parses what is mounted, `discover` looks, `layout` decides; `limits`
+//! writes limits (with cgroups-rs), `oom`, `usage` and `kill` do what that crate lacks;
+//! `sweep` makes and clears the bases.
 
 mod cell;
 mod discover;

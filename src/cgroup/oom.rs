@@ -74,7 +74,8 @@ impl OomWatch {
         }
     }
 
-    /// Processes killed so far; waits for news again from here on.
+    /// Kills so far (with memory.oom.group the first victim counts twice). Waits for news again from
+    /// here on.
     pub(super) fn kills(&self) -> Result<u64, CgroupError> {
         let (path, text) = match self {
             Self::V1 { dir, event } => {

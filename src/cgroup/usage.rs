@@ -36,11 +36,9 @@ impl CpuClock {
             Self::Stat(dir) => stat(dir),
             Self::Acct(dir) => {
                 let read = |name| Ok::<_, CgroupError>(files::read_number(dir, name)? / 1000);
-                Ok((
-                    read("cpuacct.usage_user")?,
-                    read("cpuacct.usage_sys")?,
-                    read("cpuacct.usage")?,
-                ))
+                let user = read("cpuacct.usage_user")?;
+                let system = read("cpuacct.usage_sys")?;
+                Ok(split(self.total_us()?, user, system))
             }
             Self::None => Ok((0, 0, 0)),
         }
@@ -62,6 +60,18 @@ fn parse_stat(text: &str) -> Option<CpuTimes> {
         value("system_usec")?,
         value("usage_usec")?,
     ))
+}
+
+// On version 1 the sum is exact and the parts are counted by clock ticks, so that a short command
+// may show none of either, or more than it used. Their ratio divides the sum, which is what the kernel
+// itself does for version 2 (`cputime_adjust`).
+fn split(total: u64, user: u64, system: u64) -> CpuTimes {
+    let ticks = u128::from(user) + u128::from(system);
+    let share = (u128::from(total) * u128::from(system))
+        .checked_div(ticks)
+        .unwrap_or(0);
+    let system = u64::try_from(share).unwrap_or(total);
+    (total - system, system, total)
 }
 
 /// Reads everything. `memory`: the group and whether it is version 2. `pids`: the group; the cell's
@@ -109,5 +119,14 @@ mod tests {
             parse_stat("usage_usec x\nuser_usec 7\nsystem_usec 5\n"),
             None
         );
+    }
+
+    #[test]
+    fn sampled_parts_are_fitted_to_the_exact_sum() {
+        assert_eq!(split(1000, 0, 0), (1000, 0, 1000));
+        assert_eq!(split(1000, 4000, 0), (1000, 0, 1000));
+        assert_eq!(split(1000, 3000, 1000), (750, 250, 1000));
+        assert_eq!(split(u64::MAX, 0, u64::MAX), (0, u64::MAX, u64::MAX));
+        assert_eq!(split(0, 5, 5), (0, 0, 0));
     }
 }

@@ -9,13 +9,10 @@ use super::pump::{Captured, drain, feed, raised};
 use super::request::ValidExec;
 use crate::resources::Usage;
 use crate::runtime::{Invalid, Runtime};
-use crate::warden::client::{Ended, ExecRequest, RunningExec, Warden, WardenError};
+use crate::warden::client::{Ended, ExecRequest, RunningExec, Streams, Warden, WardenError};
 use crate::warden::protocol::Failure;
-use std::io;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -38,9 +35,6 @@ pub enum ExecError {
     /// The warden did not start it.
     #[error("starting a command")]
     Start(#[source] WardenError),
-    /// Its pipes could not be read.
-    #[error("reading a command's pipes")]
-    Pipes(#[source] std::io::Error),
     /// The warden died while it ran.
     #[error(
         "the launcher was restarted while the command ran; the command was killed and its outcome is unknown"
@@ -165,12 +159,12 @@ async fn drive(
         command: exec.command.encode(),
         stdin: exec.stdin.is_some(),
     };
-    let mut running = warden
+    let (mut running, streams) = warden
         .exec(request)
         .await
         .map_err(|error| start_error(error, &exec))?;
     let started = Instant::now();
-    let pipes = Pipes::open(&mut running, exec.stdin, exec.cap).map_err(ExecError::Pipes)?;
+    let pipes = Pipes::open(streams, exec.stdin, exec.cap);
 
     let cancelled = cancelled(&runtime, abandoned, cancel);
     let (ended, killed) = until_ended(&mut running, exec.timeout, cancelled).await;
@@ -242,20 +236,18 @@ struct Pipes {
 }
 
 impl Pipes {
-    fn open(running: &mut RunningExec, stdin: Option<Vec<u8>>, cap: usize) -> io::Result<Self> {
+    fn open(streams: Streams, stdin: Option<Vec<u8>>, cap: usize) -> Self {
         let (stop, stopped) = watch::channel(false);
         let read = |pipe| tokio::spawn(drain(pipe, cap, stopped.clone()));
-        let (stdout, stderr) = (another(&running.stdout)?, another(&running.stderr)?);
-        Ok(Self {
-            stdout: read(stdout),
-            stderr: read(stderr),
-            stdin: running
+        Self {
+            stdout: read(streams.stdout),
+            stderr: read(streams.stderr),
+            stdin: streams
                 .stdin
-                .take()
                 .zip(stdin)
                 .map(|(pipe, bytes)| tokio::spawn(feed(pipe, bytes))),
             stop,
-        })
+        }
     }
 
     /// Reads to the end of both outputs. The cell is gone, so that end is near.
@@ -275,11 +267,6 @@ impl Pipes {
         };
         (stdout.unwrap_or_default(), stderr.unwrap_or_default())
     }
-}
-
-/// A second descriptor of a pipe: the first can't leave the running exec, which is still to be waited for.
-fn another(pipe: &pipe::Receiver) -> io::Result<pipe::Receiver> {
-    pipe::Receiver::from_owned_fd(pipe.as_fd().try_clone_to_owned()?)
 }
 
 fn start_error(error: WardenError, exec: &ValidExec) -> ExecError {

@@ -134,7 +134,7 @@ impl ExecRequest {
         };
         Ok(ValidExec {
             command: Command {
-                cwd: self.cwd.unwrap_or_else(|| identity.home.to_owned()),
+                cwd: absolute(self.cwd, identity.home),
                 command: self.command,
                 args: self.args,
                 env,
@@ -255,6 +255,15 @@ fn within(field: &str, value: u64, least: u64, most: u64) -> Result<u64, Invalid
         ));
     }
     Ok(value)
+}
+
+/// Where a command begins: in its home, or below it where a relative directory is named.
+fn absolute(cwd: Option<String>, home: &str) -> String {
+    match cwd {
+        None => home.to_owned(),
+        Some(cwd) if cwd.starts_with('/') => cwd,
+        Some(cwd) => format!("{}/{cwd}", home.trim_end_matches('/')),
+    }
 }
 
 #[cfg(test)]

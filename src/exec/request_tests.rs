@@ -1,7 +1,7 @@
 //! Tests of the exec request's rules.
 
 use super::*;
-use crate::runtime::{CreateRequest, HostSizes, Profile, Profiles};
+use crate::runtime::{CreateRequest, HostSizes, test_profiles};
 
 const IDENTITY: Identity<'_> = Identity {
     user: "root",
@@ -9,13 +9,7 @@ const IDENTITY: Identity<'_> = Identity {
 };
 
 fn settings() -> Settings {
-    let profile = Profile {
-        user: "root".into(),
-        home: "/root".into(),
-        pids: 100,
-        disk_mib: 64,
-    };
-    let profiles = Profiles::from_iter([("default".to_owned(), profile)]);
+    let profiles = test_profiles();
     let host = HostSizes {
         memory_mib: 8192,
         max_vcpus: 64,

@@ -74,8 +74,9 @@ impl Catalogue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::defaults::tests::profiles;
     use super::super::model::{State, Status};
-    use super::super::request::{CreateRequest, tests::profiles};
+    use super::super::request::CreateRequest;
     use super::super::sizes::HostSizes;
     use super::*;
 

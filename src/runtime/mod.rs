@@ -32,3 +32,6 @@ pub use policy::{Egress, EgressMode, IdlePolicy, TokenSaving};
 pub use request::{ARCH, CreateRequest, ValidCreate};
 pub use service::Runtimes;
 pub use sizes::{HostSizes, MIN_MEMORY_MIB};
+
+#[cfg(test)]
+pub(crate) use defaults::tests::profiles as test_profiles;

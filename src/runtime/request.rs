@@ -8,6 +8,7 @@ use super::model::Settings;
 use super::name;
 use super::policy::{Egress, IdlePolicy, TokenSaving};
 use super::sizes::HostSizes;
+use crate::profile::Limit;
 use crate::warden::protocol::Filesystem;
 use std::collections::BTreeMap;
 
@@ -68,8 +69,6 @@ pub struct ValidCreate {
     pub settings: Settings,
 }
 
-const DEFAULT_MEMORY_MIB: u64 = 1024;
-
 /// The CPU architecture in the API's words, which are Rust's.
 pub const ARCH: &str = std::env::consts::ARCH;
 
@@ -93,7 +92,8 @@ impl CreateRequest {
         {
             return Err(Invalid::new("image", "must be the name of an image"));
         }
-        let (request_memory_mib, limit_memory_mib, min_memory_mib) = self.memory(host)?;
+        let (request_memory_mib, limit_memory_mib, min_memory_mib) =
+            self.memory(host, profile.memory_mib)?;
         let vcpus = match (self.request_vcpus, self.vcpus) {
             (Some(vcpus), _) => host.vcpus("resources.requests.vcpus", vcpus)?,
             (None, Some(vcpus)) => host.vcpus("vcpus", vcpus)?,
@@ -106,9 +106,16 @@ impl CreateRequest {
                 limit_memory_mib,
                 min_memory_mib,
                 vcpus,
-                pids: host.pids("limits.pids", self.pids.unwrap_or(profile.pids))?,
-                disk_mib: host
-                    .disk("limits.disk_mib", self.disk_mib.unwrap_or(profile.disk_mib))?,
+                pids: host.pids(
+                    "limits.pids",
+                    self.pids.unwrap_or(profile.pids.default),
+                    profile.pids,
+                )?,
+                disk_mib: host.disk(
+                    "limits.disk_mib",
+                    self.disk_mib.unwrap_or(profile.disk_mib.default),
+                    profile.disk_mib,
+                )?,
                 image,
                 profile: profile_name,
                 filesystem: filesystem(self.filesystem.as_deref())?,
@@ -149,7 +156,7 @@ impl CreateRequest {
     }
 
     /// Memory asked for, enforced, and the least, in MiB.
-    fn memory(&self, host: &HostSizes) -> Result<(u64, u64, u64), Invalid> {
+    fn memory(&self, host: &HostSizes, profile: Limit) -> Result<(u64, u64, u64), Invalid> {
         let flat_limit = self.max_memory_mib.filter(|mib| *mib != 0);
         let (limit_field, limit) = match self.limit_memory_mib {
             Some(mib) => ("resources.limits.memory_mib", Some(mib)),
@@ -160,12 +167,11 @@ impl CreateRequest {
             (mib, _) => ("resources.requests.memory_mib", mib),
         };
         // Where only a limit is named, asking for the default would often be asking for more than that.
-        let request = request.unwrap_or_else(|| {
-            limit.map_or(DEFAULT_MEMORY_MIB, |limit| limit.min(DEFAULT_MEMORY_MIB))
-        });
-        let request = host.memory(request_field, request)?;
+        let request = request
+            .unwrap_or_else(|| limit.map_or(profile.default, |limit| limit.min(profile.default)));
+        let request = host.memory(request_field, request, profile)?;
         let limit = match limit {
-            Some(limit) => host.memory(limit_field, limit)?,
+            Some(limit) => host.memory(limit_field, limit, profile)?,
             None => request,
         };
         if limit < request {
@@ -199,4 +205,4 @@ fn filesystem(word: Option<&str>) -> Result<Filesystem, Invalid> {
 
 #[cfg(test)]
 #[path = "request_tests.rs"]
-pub(super) mod tests;
+mod tests;

@@ -1,20 +1,7 @@
 //! Tests of the create request's rules.
 
 use super::*;
-use crate::runtime::Profile;
-
-pub(crate) fn profiles() -> Profiles {
-    let profile = |user: &str, home: &str| Profile {
-        user: user.into(),
-        home: home.into(),
-        pids: 512,
-        disk_mib: 64,
-    };
-    Profiles::from_iter([
-        ("default".to_owned(), profile("root", "/root")),
-        ("strict".to_owned(), profile("user", "/home/user")),
-    ])
-}
+use crate::runtime::defaults::tests::profiles;
 
 fn host() -> HostSizes {
     HostSizes {
@@ -54,7 +41,7 @@ fn nothing_asked_for_is_the_documented_default() {
         ("host", "default")
     );
     assert_eq!(settings.filesystem, Filesystem::Persistent);
-    assert_eq!((settings.pids, settings.disk_mib), (512, 64));
+    assert_eq!((settings.pids, settings.disk_mib), (100, 64));
 }
 
 #[test]
@@ -215,4 +202,25 @@ fn unknown_words_tell_the_known_ones() {
         })
         .is_ok()
     );
+}
+
+#[test]
+fn the_profile_sets_defaults_and_bounds() {
+    let strict = || CreateRequest {
+        profile: Some("strict".into()),
+        ..d()
+    };
+    let settings = validate(strict()).unwrap();
+    let sizes = (settings.limit_memory_mib, settings.pids, settings.disk_mib);
+    assert_eq!(sizes, (512, 50, 32));
+    let pids = CreateRequest {
+        pids: Some(201),
+        ..strict()
+    };
+    assert_eq!(field(pids), "limits.pids");
+    let memory = CreateRequest {
+        request_memory_mib: Some(2049),
+        ..strict()
+    };
+    assert_eq!(field(memory), "resources.requests.memory_mib");
 }

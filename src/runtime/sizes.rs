@@ -1,6 +1,7 @@
 //! How large a runtime may be on this machine.
 
 use super::error::Invalid;
+use crate::profile::Limit;
 use crate::resources::MIB;
 use std::path::PathBuf;
 
@@ -22,8 +23,9 @@ pub struct HostSizes {
 }
 
 impl HostSizes {
-    pub(super) fn memory(&self, field: &str, mib: u64) -> Result<u64, Invalid> {
-        within(field, mib, MIN_MEMORY_MIB, self.memory_mib, "MiB")
+    pub(super) fn memory(&self, field: &str, mib: u64, profile: Limit) -> Result<u64, Invalid> {
+        let most = bounded(self.memory_mib, profile);
+        within(field, mib, MIN_MEMORY_MIB, most, "MiB")
     }
 
     pub(super) fn vcpus(&self, field: &str, vcpus: u64) -> Result<u32, Invalid> {
@@ -31,36 +33,43 @@ impl HostSizes {
         Ok(u32::try_from(vcpus).unwrap_or(self.max_vcpus))
     }
 
-    pub(super) fn pids(&self, field: &str, pids: u64) -> Result<u64, Invalid> {
-        within(field, pids, 1, MAX_PIDS, "processes")
+    pub(super) fn pids(&self, field: &str, pids: u64, profile: Limit) -> Result<u64, Invalid> {
+        within(field, pids, 1, bounded(MAX_PIDS, profile), "processes")
     }
 
-    /// A disk must fit into what is free now; what is promised to other runtimes is not set aside.
-    pub(super) fn disk(&self, field: &str, mib: u64) -> Result<u64, Invalid> {
-        let free = self.free_mib();
-        if free < MIN_DISK_MIB {
-            return Err(Invalid::new(
-                field,
-                "can't be had: the server's disk is full",
-            ));
-        }
-        within(field, mib, MIN_DISK_MIB, free, "MiB")
+    /// A disk must fit onto the file system that holds the runtimes; whether it does now is [`HostSizes::has_room`].
+    pub(super) fn disk(&self, field: &str, mib: u64, profile: Limit) -> Result<u64, Invalid> {
+        let (total, _) = self.disk_mib();
+        within(field, mib, MIN_DISK_MIB, bounded(total, profile), "MiB")
     }
 
-    /// What an unprivileged process could still write, in MiB; where statvfs(3) fails, the warden finds out.
-    fn free_mib(&self) -> u64 {
+    /// Whether this much is free now. What other runtimes were promised and have not written yet is not set aside.
+    pub(super) fn has_room(&self, mib: u64) -> bool {
+        self.disk_mib().1 >= mib
+    }
+
+    /// The file system's size and what an unprivileged process could still write, in MiB; where statvfs(3) fails, the
+    /// warden finds out.
+    fn disk_mib(&self) -> (u64, u64) {
         match nix::sys::statvfs::statvfs(&self.disk) {
-            Ok(stat) => stat.blocks_available().saturating_mul(stat.fragment_size()) / MIB,
-            Err(_) => u64::MAX,
+            Ok(stat) => {
+                let mib = |blocks: u64| blocks.saturating_mul(stat.fragment_size()) / MIB;
+                (mib(stat.blocks()), mib(stat.blocks_available()))
+            }
+            Err(_) => (u64::MAX, u64::MAX),
         }
     }
+}
+
+fn bounded(host: u64, profile: Limit) -> u64 {
+    profile.max.map_or(host, |max| max.min(host))
 }
 
 fn within(field: &str, value: u64, least: u64, most: u64, unit: &str) -> Result<u64, Invalid> {
     if value < least || value > most {
         return Err(Invalid::new(
             field,
-            format!("is {value}, but must be from {least} to {most} {unit} on this server"),
+            format!("is {value}, but must be from {least} to {most} {unit} here"),
         ));
     }
     Ok(value)

@@ -50,6 +50,8 @@ impl Program {
         let mut image = std::fs::File::from(memfd_create(c"cellblock", flags)?);
         std::io::copy(&mut std::fs::File::open("/proc/self/exe")?, &mut image)?;
         fcntl(&image, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
+        // Root's alone: a command that names it by a link of /proc's can neither run nor read it.
+        nix::sys::stat::fchmod(&image, Mode::S_IRUSR | Mode::S_IXUSR)?;
         Ok(Program {
             image: image.into(),
         })

@@ -56,21 +56,21 @@ pub struct ExecRequest {
     pub stdin: bool,
 }
 
-/// A command that runs. Dropping it kills its cell.
+/// The api's ends of a running command's pipes.
 #[derive(Debug)]
-pub struct RunningExec {
+pub struct Streams {
     /// The command's stdin, where asked for. Dropping it is EOF.
     pub stdin: Option<pipe::Sender>,
     /// The command's stdout; EOF comes when the last process of the cell is gone.
     pub stdout: pipe::Receiver,
     /// The command's stderr.
     pub stderr: pipe::Receiver,
-    end: End,
 }
 
-/// The way to a running command's end, and to bring it about. Dropping it kills the cell.
+/// A command that runs: the way to its end, and to bring that about. Dropping it kills the cell.
 #[derive(Debug)]
-struct End {
+pub struct RunningExec {
+    /// None once the end is known.
     seq: Option<u64>,
     calls: mpsc::UnboundedSender<link::Call>,
     ended: oneshot::Receiver<Result<Ended, WardenError>>,
@@ -149,7 +149,7 @@ impl Warden {
     }
 
     /// Opens a cell and starts the command.
-    pub async fn exec(&self, request: ExecRequest) -> Result<RunningExec, WardenError> {
+    pub async fn exec(&self, request: ExecRequest) -> Result<(RunningExec, Streams), WardenError> {
         let ExecRequest {
             runtime,
             runtime_resources,
@@ -176,7 +176,7 @@ impl Warden {
             ended: Some(tell_end),
         };
         let (reply, fds, seq) = self.ask_with(message, call).await?;
-        let mut end = End {
+        let running = RunningExec {
             seq: Some(seq),
             calls: self.calls.clone(),
             ended,
@@ -184,36 +184,12 @@ impl Warden {
         let Reply::Started { .. } = reply else {
             return Err(unexpected());
         };
-        let pipes = (|| {
-            let mut fds = fds.into_iter();
-            let mut next = || {
-                fds.next()
-                    .ok_or_else(|| io::Error::other("a pipe is missing"))
-            };
-            let stdout = pipe::Receiver::from_owned_fd(next()?)?;
-            let stderr = pipe::Receiver::from_owned_fd(next()?)?;
-            let stdin = if stdin {
-                Some(pipe::Sender::from_owned_fd(next()?)?)
-            } else {
-                None
-            };
-            Ok((stdin, stdout, stderr))
-        })();
-        match pipes {
-            Ok((stdin, stdout, stderr)) => Ok(RunningExec {
-                stdin,
-                stdout,
-                stderr,
-                end,
-            }),
-            Err(source) => {
-                end.kill();
-                Err(WardenError::Io {
-                    operation: "take over the command's pipes",
-                    source,
-                })
-            }
-        }
+        // On failure the drop of `running` kills what was started.
+        let streams = streams(fds, stdin).map_err(|source| WardenError::Io {
+            operation: "take over the command's pipes",
+            source,
+        })?;
+        Ok((running, streams))
     }
 
     async fn done(&self, message: impl FnOnce(u64) -> Request) -> Result<(), WardenError> {
@@ -259,8 +235,10 @@ impl Warden {
 
 impl RunningExec {
     /// Kills everything in the cell. Returns at once; the end still arrives through [`RunningExec::ended`].
-    pub fn kill(&mut self) {
-        self.end.kill();
+    pub fn kill(&self) {
+        if let Some(seq) = self.seq {
+            let _ = self.calls.send(link::Call::Tell(Request::Kill { seq }));
+        }
     }
 
     /// Waits for the end; a cancelled wait may be repeated, a finished one not.
@@ -268,26 +246,35 @@ impl RunningExec {
     /// # Errors
     /// [`WardenError::Lost`] when the warden died, and the cell with it.
     pub async fn ended(&mut self) -> Result<Ended, WardenError> {
-        let ended = (&mut self.end.ended)
-            .await
-            .unwrap_or(Err(WardenError::Lost));
-        self.end.seq = None;
-        ended
+        let ended = (&mut self.ended).await;
+        self.seq = None;
+        ended.unwrap_or(Err(WardenError::Lost))
     }
 }
 
-impl End {
-    fn kill(&mut self) {
-        if let Some(seq) = self.seq {
-            let _ = self.calls.send(link::Call::Tell(Request::Kill { seq }));
-        }
-    }
-}
-
-impl Drop for End {
+impl Drop for RunningExec {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The pipes in the order that the protocol names.
+fn streams(fds: Vec<OwnedFd>, stdin: bool) -> io::Result<Streams> {
+    let mut fds = fds.into_iter();
+    let mut next = || {
+        fds.next()
+            .ok_or_else(|| io::Error::other("a pipe is missing"))
+    };
+    let stdout = pipe::Receiver::from_owned_fd(next()?)?;
+    let stderr = pipe::Receiver::from_owned_fd(next()?)?;
+    let stdin = stdin
+        .then(|| pipe::Sender::from_owned_fd(next()?))
+        .transpose()?;
+    Ok(Streams {
+        stdin,
+        stdout,
+        stderr,
+    })
 }
 
 fn unexpected() -> WardenError {

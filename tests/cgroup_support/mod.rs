@@ -221,3 +221,16 @@ pub fn wait_frozen(runtime: &RuntimeGroup, cell: &CellGroup) {
         std::thread::yield_now();
     }
 }
+
+/// Removes a cell's groups as the warden does, again until its killed processes are gone: a process
+/// closes its files a moment before it leaves its groups.
+pub fn removed(cell: &CellGroup) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if cell.remove().unwrap() {
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    false
+}

@@ -8,6 +8,7 @@ mod catalogue;
 mod cells;
 pub mod disk;
 mod jobs;
+mod opening;
 mod policy;
 mod requests;
 mod runtimes;
@@ -70,7 +71,6 @@ impl Source {
 
 /// All state of the warden.
 struct Warden {
-    settings: Settings,
     epoll: Epoll,
     api: OwnedFd,
     supervisor: OwnedFd,
@@ -123,7 +123,6 @@ impl Warden {
             EpollEvent::new(EpollFlags::EPOLLIN, Source::Supervisor.pack()),
         )?;
         Ok(Warden {
-            settings,
             epoll,
             api,
             supervisor,

@@ -44,6 +44,6 @@ fn compile(profile: &Profile) -> Result<Policy, ProfileError> {
     };
     Ok(Policy {
         sandbox,
-        limits: profile.limits.clone(),
+        limits: profile.limits,
     })
 }
