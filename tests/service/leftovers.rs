@@ -100,19 +100,17 @@ fn creating_and_deleting_runtimes_leaves_nothing() {
 fn a_stop_leaves_nothing_on_the_host() {
     needs!(Root);
     let _turn = alone();
-    let before = Counts::of_host();
     let server = Server::start(Options::default());
     let runtimes = three_runtimes(&server);
     load(&server, &ids(&runtimes), 48);
     assert!(server.stop().success(), "{}", server.log());
-    before.assert_again(Counts::of_host);
+    Counts::default().assert_again(|| Counts::left_by(&server));
 }
 
 #[test]
 fn a_stop_under_load_answers_or_refuses_and_ends() {
     needs!(Root);
     let _turn = alone();
-    let before = Counts::of_host();
     let server = Server::start(Options::default());
     let runtime = Runtime::create(&server.api, &json!({"limits": {"disk_mib": 64}}));
     let path = runtime.exec_path();
@@ -137,7 +135,7 @@ fn a_stop_under_load_answers_or_refuses_and_ends() {
         }
     });
     assert!(server.stop().success(), "{}", server.log());
-    before.assert_again(Counts::of_host);
+    Counts::default().assert_again(|| Counts::left_by(&server));
 }
 
 const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
