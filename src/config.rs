@@ -8,13 +8,11 @@ mod raw;
 pub use bounds::ExecBounds;
 pub use raw::RawConfig;
 
+use crate::cell::userns::RANGE;
 use crate::resources::MIB;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-
-/// How many uids one range holds: all that a process inside may see.
-pub const RANGE: u32 = 65_536;
 
 /// The first uid of the block when the configuration names none. Far above what adduser, systemd's dynamic users and the
 /// usual `/etc/subuid` entries hand out, and below 2^31, where some file systems and tools stop.
@@ -180,11 +178,6 @@ impl Config {
             },
             exec,
         })
-    }
-
-    /// The first uid that a runtime's range may start at.
-    pub fn first_runtime_uid(&self) -> u32 {
-        self.uid_base + RANGE
     }
 }
 
