@@ -261,8 +261,8 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(config.data_dir, Path::new("/var/lib/cellblock"));
         assert_eq!(
-            (config.api_uid, config.first_runtime_uid()),
-            (0x7000_0000, 0x7001_0000)
+            (config.api_uid, config.uid_base),
+            (0x7000_0000, 0x7000_0000)
         );
         assert_eq!(
             (
