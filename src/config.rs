@@ -8,13 +8,11 @@ mod raw;
 pub use bounds::ExecBounds;
 pub use raw::RawConfig;
 
+use crate::cell::userns::RANGE;
 use crate::resources::MIB;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-
-/// How many uids one range holds: all that a process inside may see.
-pub const RANGE: u32 = 65_536;
 
 /// The first uid of the block when the configuration names none. Far above what adduser, systemd's dynamic users and the
 /// usual `/etc/subuid` entries hand out, and below 2^31, where some file systems and tools stop.
@@ -181,11 +179,6 @@ impl Config {
             exec,
         })
     }
-
-    /// The first uid that a runtime's range may start at.
-    pub fn first_runtime_uid(&self) -> u32 {
-        self.uid_base + RANGE
-    }
 }
 
 /// What the defaults depend on.
@@ -268,8 +261,8 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(config.data_dir, Path::new("/var/lib/cellblock"));
         assert_eq!(
-            (config.api_uid, config.first_runtime_uid()),
-            (0x7000_0000, 0x7001_0000)
+            (config.api_uid, config.uid_base),
+            (0x7000_0000, 0x7000_0000)
         );
         assert_eq!(
             (

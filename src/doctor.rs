@@ -133,9 +133,9 @@ fn idmapped(config: &Config) -> Result<String, String> {
     let made = userns::mapped(config.uid_base).and_then(|userns| {
         use crate::cell::error::Step;
         let dir = mounts::host_dir(place)?;
-        let copy = sys::open_tree_clone(dir.as_fd(), c"", false).step("open_tree")?;
+        let copy = sys::mount::open_tree_clone(dir.as_fd(), c"", false).step("open_tree")?;
         let attributes = mounts::READ_ONLY;
-        sys::mount_setattr(copy.as_fd(), attributes, Some(userns.as_fd()), false)
+        sys::mount::mount_setattr(copy.as_fd(), attributes, Some(userns.as_fd()), false)
             .step("mount_setattr")
     });
     let remedy = "choose a --data-dir on ext4, xfs, btrfs or tmpfs";
@@ -149,7 +149,7 @@ fn filesystem(name: &str, needed_for: &str) -> Result<String, String> {
         .lines()
         .any(|line| line.split_whitespace().next_back() == Some(name));
     // A module is loaded by the first fsopen.
-    if listed || std::ffi::CString::new(name).is_ok_and(|name| sys::fsopen(&name).is_ok()) {
+    if listed || std::ffi::CString::new(name).is_ok_and(|name| sys::mount::fsopen(&name).is_ok()) {
         Ok(format!("for {needed_for}"))
     } else {
         Err(format!("modprobe {name}, or a kernel with it"))
@@ -206,7 +206,19 @@ fn limits(config: &Config) -> Vec<Check> {
         name: "cgroups".to_owned(),
         verdict: mode,
     }];
-    for facility in host.facilities() {
+    let facilities = host.facilities();
+    for name in &config.allow_missing_limits {
+        if !facilities.iter().any(|facility| facility.name == name) {
+            let names: Vec<_> = facilities.iter().map(|f| f.name).collect();
+            let remedy = format!("{name:?} is no limit; use one of: {}", names.join(", "));
+            let name = "allow_missing_limits".to_owned();
+            checks.push(Check {
+                name,
+                verdict: Verdict::Missing(remedy),
+            });
+        }
+    }
+    for facility in facilities {
         let allowed = config
             .allow_missing_limits
             .iter()

@@ -1,6 +1,8 @@
 //! Every raw system call of the project, and with them every `unsafe`: wrappers that are safe to call, one per call,
 //! for what `nix` does not offer. Errors are the kernel's errno; callers add the operation and the path.
 
+pub mod loopdev;
+pub mod mount;
 pub mod packet;
 pub mod polled;
 
@@ -10,7 +12,6 @@ use nix::sys::signal::SigSet;
 use nix::unistd::{ForkResult, Pid};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
 
 type Result<T> = std::result::Result<T, Errno>;
 
@@ -88,127 +89,6 @@ pub fn fork() -> Result<ForkResult> {
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit has no preconditions.
     unsafe { libc::_exit(code) }
-}
-
-/// open_tree(2) with OPEN_TREE_CLONE (Linux 5.2): a detached copy of the mount at `path`, of all below it if `recursive`.
-pub fn open_tree_clone(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Result<OwnedFd> {
-    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-    flags |= libc::AT_EMPTY_PATH as u32 | libc::AT_SYMLINK_NOFOLLOW as u32;
-    if recursive {
-        flags |= libc::AT_RECURSIVE as u32;
-    }
-    // SAFETY: path is NUL-ended and outlives the call; the rest are integers.
-    check(unsafe { libc::syscall(libc::SYS_open_tree, dir.as_raw_fd(), path.as_ptr(), flags) })
-        .map(new_fd)
-}
-
-/// move_mount(2) (Linux 5.2): attaches the detached mount `from` on the very object that `to` refers to. Both are
-/// descriptors, so no path is looked up again between check and use.
-pub fn move_mount(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
-    const F_EMPTY_PATH: libc::c_uint = 0x4;
-    const T_EMPTY_PATH: libc::c_uint = 0x40;
-    // SAFETY: both paths are the static empty string; the rest are integers.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            from.as_raw_fd(),
-            c"".as_ptr(),
-            to.as_raw_fd(),
-            c"".as_ptr(),
-            F_EMPTY_PATH | T_EMPTY_PATH,
-        )
-    })
-    .map(drop)
-}
-
-/// fsopen(2) (Linux 5.2): a new, not yet configured file system of the given type.
-pub fn fsopen(fstype: &CStr) -> Result<OwnedFd> {
-    const FSOPEN_CLOEXEC: libc::c_uint = 1;
-    // SAFETY: fstype is NUL-ended and outlives the call.
-    check(unsafe { libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), FSOPEN_CLOEXEC) }).map(new_fd)
-}
-
-/// fsconfig(2) FSCONFIG_SET_STRING, or FSCONFIG_SET_FLAG where there is no value.
-pub fn fsconfig_set(fs: BorrowedFd<'_>, key: &CStr, value: Option<&CStr>) -> Result<()> {
-    const SET_FLAG: libc::c_uint = 0;
-    const SET_STRING: libc::c_uint = 1;
-    let (command, value) = match value {
-        Some(value) => (SET_STRING, value.as_ptr()),
-        None => (SET_FLAG, std::ptr::null()),
-    };
-    // SAFETY: key and value are NUL-ended and outlive the call; a null value is what SET_FLAG wants.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            fs.as_raw_fd(),
-            command,
-            key.as_ptr(),
-            value,
-            0,
-        )
-    })
-    .map(drop)
-}
-
-/// fsconfig(2) FSCONFIG_CMD_CREATE, then fsmount(2): the configured file system as a detached mount with MOUNT_ATTR_*.
-pub fn fsmount(fs: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
-    const CMD_CREATE: libc::c_uint = 6;
-    const FSMOUNT_CLOEXEC: libc::c_uint = 1;
-    let null = std::ptr::null::<libc::c_char>();
-    // SAFETY: CMD_CREATE takes neither key nor value; both are null as fsconfig(2) demands.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            fs.as_raw_fd(),
-            CMD_CREATE,
-            null,
-            null,
-            0,
-        )
-    })?;
-    // SAFETY: integers only.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_fsmount,
-            fs.as_raw_fd(),
-            FSMOUNT_CLOEXEC,
-            attributes,
-        )
-    })
-    .map(new_fd)
-}
-
-/// mount_setattr(2) (Linux 5.12) on the mount that `mount` refers to: sets MOUNT_ATTR_* `attributes`, makes propagation
-/// private, and with `idmap` maps owners by that user namespace (detached mounts only).
-pub fn mount_setattr(
-    mount: BorrowedFd<'_>,
-    attributes: u64,
-    idmap: Option<BorrowedFd<'_>>,
-    recursive: bool,
-) -> Result<()> {
-    let mut attr = libc::mount_attr {
-        attr_set: attributes,
-        attr_clr: 0,
-        propagation: libc::MS_PRIVATE,
-        userns_fd: 0,
-    };
-    if let Some(userns) = idmap {
-        attr.attr_set |= libc::MOUNT_ATTR_IDMAP;
-        attr.userns_fd = userns.as_raw_fd() as u64;
-    }
-    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: attr is initialised, outlives the call, and its size is passed.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-            &raw const attr,
-            size_of::<libc::mount_attr>(),
-        )
-    })
-    .map(drop)
 }
 
 /// openat2(2) (Linux 5.6) with `resolve` RESOLVE_* flags; always O_CLOEXEC.
@@ -353,67 +233,6 @@ pub fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<()> {
         )
     })
     .map(drop)
-}
-
-/// struct loop_config of linux/loop.h; only the fields that are set here are named.
-#[repr(C)]
-struct LoopConfig {
-    fd: u32,
-    block_size: u32,
-    device: u64,
-    inode: u64,
-    rdevice: u64,
-    offset: u64,
-    sizelimit: u64,
-    number: u32,
-    encrypt_type: u32,
-    encrypt_key_size: u32,
-    flags: u32,
-    names_and_keys: [u8; 64 + 64 + 32],
-    init: [u64; 2],
-    reserved: [u64; 8],
-}
-
-/// Makes `backing` readable and writable as a block device that frees itself when its last user closes it
-/// (loop(4); LOOP_CONFIGURE is Linux 5.8). Returns the device's path and an open handle on it: until something is
-/// mounted from it, the handle is its last user.
-pub fn loop_attach(backing: BorrowedFd<'_>) -> Result<(std::path::PathBuf, OwnedFd)> {
-    const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
-    const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
-    const LO_FLAGS_AUTOCLEAR: u32 = 4;
-    let open = |path: &std::path::Path| {
-        let mut options = std::fs::OpenOptions::new();
-        let opened = options
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_CLOEXEC)
-            .open(path);
-        opened.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))
-    };
-    let control = open("/dev/loop-control".as_ref())?;
-    // Another process may take the free number between the two calls: EBUSY, ask again.
-    for _ in 0..64 {
-        // SAFETY: LOOP_CTL_GET_FREE takes no argument.
-        let index =
-            check(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE as _) }.into())?;
-        let path = std::path::PathBuf::from(format!("/dev/loop{index}"));
-        let device = open(&path)?;
-        // SAFETY: LoopConfig is integers and arrays of them; all zero is valid.
-        let mut config: LoopConfig = unsafe { std::mem::zeroed() };
-        config.fd = backing.as_raw_fd() as u32;
-        config.flags = LO_FLAGS_AUTOCLEAR;
-        // SAFETY: LOOP_CONFIGURE reads one struct loop_config, which is initialised and has the kernel's layout.
-        let done = check(
-            unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) }
-                .into(),
-        );
-        match done {
-            Ok(_) => return Ok((path, device.into())),
-            Err(Errno::EBUSY) => continue,
-            Err(errno) => return Err(errno),
-        }
-    }
-    Err(Errno::EBUSY)
 }
 
 /// Takes as many descriptors as this process may have.

@@ -8,6 +8,7 @@ fn sources(below: &str) -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     let mut open = vec![root.join(below), root.join(format!("{below}.rs"))];
+    open.retain(|path| path.exists());
     while let Some(path) = open.pop() {
         if path.is_dir() {
             open.extend(

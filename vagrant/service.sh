@@ -125,7 +125,7 @@ is "the command's capabilities" "$(awk '/^CapBnd:/ { print $2 }' "/proc/$pid/sta
 
 # The memory limit is the kernel's: a command that takes more is ended, the service goes on.
 {
-    answer=$(exec_in '{"command":"tail","args":["/dev/zero"],"timeout_secs":120}')
+    answer=$(exec_in '{"command":"tail","args":["/dev/zero"],"limits":{"memory_mib":64},"timeout_secs":120}')
     grep -q '"oom_killed"' <<< "$answer" || die "the limit did not hold: ${answer:0:400}"
     echo "ok a command that takes too much memory is killed"
 }
@@ -133,7 +133,7 @@ is "the service after that" "$(systemctl is-active cellblock.service)" active
 
 # A runtime of its own: a disk is made, mounted with mapped ids, written to by a command, and taken away again.
 answer=$(call POST /v1/runtimes '{"name":"check"}')
-grep -q '"name":"check"' <<< "$answer" || die "no runtime is made: $answer"
+grep -q '"display_name":"check"' <<< "$answer" || die "no runtime is made: $answer"
 answer=$(call POST /v1/runtimes/check/exec \
     '{"command":"sh","args":["-c","set -e; echo kept > ~/kept; chmod 700 ~/kept; mkdir /tmp/d; hostname; cat ~/kept"]}')
 grep -q '"exit_code":0' <<< "$answer" || die "no command runs in it: $answer"

@@ -167,7 +167,9 @@ pub fn signals() {
 /// Writes a program and executes it, so many times; prints how often the kernel said ETXTBSY.
 pub fn write_and_execute(count: usize) {
     let program = fs::read("/bin/true").expect("read /bin/true");
-    let path = format!("/tmp/written-{}", std::process::id());
+    // Process ids repeat between cells that share the directory; moments don't.
+    let now = std::time::UNIX_EPOCH.elapsed().expect("a clock after 1970");
+    let path = format!("/tmp/written-{}", now.as_nanos());
     let mut busy = 0;
     for _ in 0..count {
         let _ = fs::remove_file(&path);

@@ -169,6 +169,7 @@ impl From<RuntimeError> for ApiError {
             }
             RuntimeError::StillCreating(_) => Self::new(Code::FailedPrecondition, text),
             RuntimeError::Invalid(invalid) => invalid.into(),
+            RuntimeError::NoRoom(_) => Self::new(Code::Unavailable, text).retry_after(30),
             RuntimeError::Store(source) if source.is_full() => {
                 Self::new(Code::Unavailable, "the server's disk is full")
                     .because(&source)

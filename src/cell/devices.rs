@@ -64,5 +64,5 @@ pub fn mount_dev(root: BorrowedFd<'_>, owner: u32, shm_bytes: u64) -> Result<()>
     )?;
     mounts::attach(shm.as_fd(), dev.as_fd(), c"shm")?;
 
-    sys::mount_setattr(dev.as_fd(), libc::MOUNT_ATTR_RDONLY, None, false).step("seal /dev")
+    sys::mount::mount_setattr(dev.as_fd(), libc::MOUNT_ATTR_RDONLY, None, false).step("seal /dev")
 }

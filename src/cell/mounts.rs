@@ -41,15 +41,15 @@ pub fn beneath_dir(root: BorrowedFd<'_>, path: &CStr) -> std::result::Result<Own
 /// A new, detached mount of `fstype` with `options` (`name`, `value`) and MOUNT_ATTR_* `attributes`.
 pub fn new(fstype: &CStr, options: &[(&CStr, &str)], attributes: u64) -> Result<OwnedFd> {
     let name = fstype.to_string_lossy();
-    let fs = sys::fsopen(fstype).step(&format!("fsopen {name}"))?;
+    let fs = sys::mount::fsopen(fstype).step(&format!("fsopen {name}"))?;
     for (key, value) in options {
         let step = || format!("{name} option {}={value}", key.to_string_lossy());
         let value = CString::new(*value)
             .map_err(|_| Errno::EINVAL)
             .step(&step())?;
-        sys::fsconfig_set(fs.as_fd(), key, Some(&value)).step(&step())?;
+        sys::mount::fsconfig_set(fs.as_fd(), key, Some(&value)).step(&step())?;
     }
-    sys::fsmount(fs.as_fd(), attributes).step(&format!("create {name}"))
+    sys::mount::fsmount(fs.as_fd(), attributes).step(&format!("create {name}"))
 }
 
 /// A tmpfs of at most `bytes` and `inodes` whose root has this owner and mode.
@@ -74,7 +74,7 @@ pub fn inodes_for(bytes: u64) -> u64 {
 pub fn attach(mount: BorrowedFd<'_>, root: BorrowedFd<'_>, path: &CStr) -> Result<()> {
     let step = format!("mount on {}", path.to_string_lossy());
     let target = beneath(root, path).step(&step)?;
-    sys::move_mount(mount, target.as_fd()).step(&step)
+    sys::mount::move_mount(mount, target.as_fd()).step(&step)
 }
 
 /// Makes `new_root` (an attached mount) the root of the mount namespace and detaches the old one with all below it.

@@ -34,12 +34,14 @@ pub fn mount_proc(root: BorrowedFd<'_>, sandbox: &Sandbox) -> Result<()> {
         let step = format!("mask {path}");
         let directory = fstat(&target).step(&step)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
         let cover = match (&empty, directory) {
-            (_, false) => sys::open_tree_clone(root, c"dev/null", false).step(&step)?,
+            (_, false) => sys::mount::open_tree_clone(root, c"dev/null", false).step(&step)?,
             // One tmpfs serves all directories: it is empty and can't be written.
-            (Some(first), true) => sys::open_tree_clone(first.as_fd(), c"", false).step(&step)?,
+            (Some(first), true) => {
+                sys::mount::open_tree_clone(first.as_fd(), c"", false).step(&step)?
+            }
             (None, true) => mounts::tmpfs(4096, 16, 0, "755", READ_ONLY)?,
         };
-        sys::move_mount(cover.as_fd(), target.as_fd()).step(&step)?;
+        sys::mount::move_mount(cover.as_fd(), target.as_fd()).step(&step)?;
         if directory && empty.is_none() {
             empty = Some(cover);
         }
@@ -49,10 +51,10 @@ pub fn mount_proc(root: BorrowedFd<'_>, sandbox: &Sandbox) -> Result<()> {
             continue;
         };
         let step = format!("make {path} read-only");
-        let same = sys::open_tree_clone(root, &name, false).step(&step)?;
+        let same = sys::mount::open_tree_clone(root, &name, false).step(&step)?;
         let attributes = READ_ONLY | libc::MOUNT_ATTR_NOEXEC;
-        sys::mount_setattr(same.as_fd(), attributes, None, false).step(&step)?;
-        sys::move_mount(same.as_fd(), target.as_fd()).step(&step)?;
+        sys::mount::mount_setattr(same.as_fd(), attributes, None, false).step(&step)?;
+        sys::mount::move_mount(same.as_fd(), target.as_fd()).step(&step)?;
     }
     Ok(())
 }

@@ -60,21 +60,22 @@ pub fn scaffold(
     unshare(CloneFlags::CLONE_NEWNS).step("unshare the mount namespace")?;
     let namespace = std::fs::File::open("/proc/self/ns/mnt").step("open the mount namespace")?;
     let root = mounts::root()?;
-    sys::mount_setattr(root.as_fd(), 0, None, true).step("make all mounts private")?;
+    sys::mount::mount_setattr(root.as_fd(), 0, None, true).step("make all mounts private")?;
 
     let mut pieces: Vec<(CString, OwnedFd)> = Vec::new();
     for (index, path) in layers.lower.iter().enumerate() {
         let step = format!("idmap {}", path.display());
         let dir = mounts::host_dir(path)?;
-        let piece = sys::open_tree_clone(dir.as_fd(), c"", false).step(&step)?;
-        sys::mount_setattr(piece.as_fd(), READ_ONLY, Some(userns.as_fd()), false).step(&step)?;
+        let piece = sys::mount::open_tree_clone(dir.as_fd(), c"", false).step(&step)?;
+        sys::mount::mount_setattr(piece.as_fd(), READ_ONLY, Some(userns.as_fd()), false)
+            .step(&step)?;
         pieces.push((lower_name(index), piece));
     }
     for bind in &layers.binds {
         let step = format!("bind {}", bind.source.display());
         let dir = mounts::host_dir(&bind.source)?;
-        let piece = sys::open_tree_clone(dir.as_fd(), c"", true).step(&step)?;
-        sys::mount_setattr(piece.as_fd(), READ_ONLY, None, true).step(&step)?;
+        let piece = sys::mount::open_tree_clone(dir.as_fd(), c"", true).step(&step)?;
+        sys::mount::mount_setattr(piece.as_fd(), READ_ONLY, None, true).step(&step)?;
         pieces.push((bind_name(bind), piece));
     }
     pieces.extend(disk.map(|disk| (c"disk".to_owned(), disk)));
@@ -88,7 +89,7 @@ pub fn scaffold(
         mkdirat(&scaffold, name, Mode::S_IRWXU).step("make a place in the scaffold")?;
     }
     let anchor = mounts::host_dir(anchor)?;
-    sys::move_mount(scaffold.as_fd(), anchor.as_fd()).step("attach the scaffold")?;
+    sys::mount::move_mount(scaffold.as_fd(), anchor.as_fd()).step("attach the scaffold")?;
     mounts::pivot(scaffold.as_fd())?;
     for (name, piece) in &pieces {
         mounts::attach(piece.as_fd(), scaffold.as_fd(), name)?;
@@ -128,7 +129,8 @@ pub fn assemble(layers: &Layers, writable: &Writable, base: u32) -> Result<()> {
     mounts::attach(merged.as_fd(), scaffold.as_fd(), c"rootfs")?;
     for bind in &layers.binds {
         let step = format!("show {}", bind.source.display());
-        let piece = sys::open_tree_clone(scaffold.as_fd(), &bind_name(bind), true).step(&step)?;
+        let piece =
+            sys::mount::open_tree_clone(scaffold.as_fd(), &bind_name(bind), true).step(&step)?;
         let target = CString::new(bind.target).expect("a constant without NUL");
         mounts::attach(piece.as_fd(), merged.as_fd(), &target)?;
     }

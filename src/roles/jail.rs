@@ -16,18 +16,20 @@ pub const STATE: &str = "/state";
 pub fn enter(state: &Path, uid: u32, gid: u32) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).step("unshare the mount namespace")?;
     let root = mounts::root()?;
-    sys::mount_setattr(root.as_fd(), 0, None, true).step("make all mounts private")?;
+    sys::mount::mount_setattr(root.as_fd(), 0, None, true).step("make all mounts private")?;
     let attributes = mounts::NOSUID_NODEV | libc::MOUNT_ATTR_NOEXEC;
     let place = mounts::host_dir(state)?;
     let state =
-        sys::open_tree_clone(place.as_fd(), c"", false).step("clone the state directory")?;
-    sys::mount_setattr(state.as_fd(), attributes, None, false).step("clone the state directory")?;
+        sys::mount::open_tree_clone(place.as_fd(), c"", false).step("clone the state directory")?;
+    sys::mount::mount_setattr(state.as_fd(), attributes, None, false)
+        .step("clone the state directory")?;
     let jail = mounts::tmpfs(4096, 8, 0, "755", attributes)?;
     mkdirat(&jail, &STATE[1..], Mode::from_bits_truncate(0o755)).step("make /state")?;
-    sys::move_mount(jail.as_fd(), place.as_fd()).step("attach the jail")?;
+    sys::mount::move_mount(jail.as_fd(), place.as_fd()).step("attach the jail")?;
     mounts::pivot(jail.as_fd())?;
     mounts::attach(state.as_fd(), jail.as_fd(), c"state")?;
-    sys::mount_setattr(jail.as_fd(), libc::MOUNT_ATTR_RDONLY, None, false).step("seal the jail")?;
+    sys::mount::mount_setattr(jail.as_fd(), libc::MOUNT_ATTR_RDONLY, None, false)
+        .step("seal the jail")?;
 
     identity::drop_bounding_set()?;
     identity::become_ids(uid, gid)?;

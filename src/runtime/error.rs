@@ -67,6 +67,9 @@ pub enum RuntimeError {
     /// The request asks for something that can't be.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// Its disk, of this many MiB, has no room now.
+    #[error("the server's disk has no room for `limits.disk_mib` = {0} now; ask for less or later")]
+    NoRoom(u64),
     /// The state could not be read or written.
     #[error("storing a runtime")]
     Store(#[source] StoreError),

@@ -13,7 +13,7 @@ use super::{name, reconcile};
 use crate::store::{RuntimeRow, Store, StoreError};
 use crate::tenant::TenantId;
 use crate::warden::client::{Warden, WardenError};
-use crate::warden::protocol::{Failure, RuntimeSpec};
+use crate::warden::protocol::{Failure, Filesystem, RuntimeSpec};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -81,6 +81,11 @@ impl Runtimes {
         request: CreateRequest,
     ) -> Result<Arc<Runtime>, RuntimeError> {
         let valid = request.validate(&self.0.profiles, &self.0.host)?;
+        let settings = &valid.settings;
+        if settings.filesystem == Filesystem::Persistent && !self.0.host.has_room(settings.disk_mib)
+        {
+            return Err(RuntimeError::NoRoom(settings.disk_mib));
+        }
         let runtime = self.0.reserve(tenant, valid)?;
         let (inner, created) = (self.0.clone(), runtime.clone());
         let task = tokio::spawn(async move { inner.build(&created).await });

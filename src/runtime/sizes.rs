@@ -37,23 +37,26 @@ impl HostSizes {
         within(field, pids, 1, bounded(MAX_PIDS, profile), "processes")
     }
 
-    /// A disk must fit into what is free now; what is promised to other runtimes is not set aside.
+    /// A disk must fit onto the file system that holds the runtimes; whether it does now is [`HostSizes::has_room`].
     pub(super) fn disk(&self, field: &str, mib: u64, profile: Limit) -> Result<u64, Invalid> {
-        let free = self.free_mib();
-        if free < MIN_DISK_MIB {
-            return Err(Invalid::new(
-                field,
-                "can't be had: the server's disk is full",
-            ));
-        }
-        within(field, mib, MIN_DISK_MIB, bounded(free, profile), "MiB")
+        let (total, _) = self.disk_mib();
+        within(field, mib, MIN_DISK_MIB, bounded(total, profile), "MiB")
     }
 
-    /// What an unprivileged process could still write, in MiB; where statvfs(3) fails, the warden finds out.
-    fn free_mib(&self) -> u64 {
+    /// Whether this much is free now. What other runtimes were promised and have not written yet is not set aside.
+    pub(super) fn has_room(&self, mib: u64) -> bool {
+        self.disk_mib().1 >= mib
+    }
+
+    /// The file system's size and what an unprivileged process could still write, in MiB; where statvfs(3) fails, the
+    /// warden finds out.
+    fn disk_mib(&self) -> (u64, u64) {
         match nix::sys::statvfs::statvfs(&self.disk) {
-            Ok(stat) => stat.blocks_available().saturating_mul(stat.fragment_size()) / MIB,
-            Err(_) => u64::MAX,
+            Ok(stat) => {
+                let mib = |blocks: u64| blocks.saturating_mul(stat.fragment_size()) / MIB;
+                (mib(stat.blocks()), mib(stat.blocks_available()))
+            }
+            Err(_) => (u64::MAX, u64::MAX),
         }
     }
 }

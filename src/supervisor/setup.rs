@@ -142,13 +142,14 @@ impl Home {
     /// left. Read anew at each start and not kept.
     pub fn admin_token(&self) -> Result<Option<String>, Error> {
         if let Some(token) = std::env::var_os(TOKEN_VARIABLE) {
-            return match token.into_string() {
-                Ok(token) => Ok(Some(token)),
-                Err(_) => Err(format!("{TOKEN_VARIABLE}: use visible ASCII characters").into()),
-            };
+            let token = token.into_string().unwrap_or_default();
+            return accepted(token, TOKEN_VARIABLE).map(Some);
         }
         match fs::read_to_string(self.token_path()) {
-            Ok(token) => Ok(Some(token.trim().to_owned())),
+            Ok(token) => {
+                let path = self.token_path().display().to_string();
+                accepted(token.trim().to_owned(), &path).map(Some)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(format!("{}: {error}", self.token_path().display()).into()),
         }
@@ -161,6 +162,14 @@ impl Home {
         } else {
             format!("${TOKEN_VARIABLE}")
         }
+    }
+}
+
+fn accepted(token: String, source: &str) -> Result<String, Error> {
+    if crate::tenant::acceptable(&token) {
+        Ok(token)
+    } else {
+        Err(format!("{source}: an admin token is 32 or more visible ASCII characters").into())
     }
 }
 

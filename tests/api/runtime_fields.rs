@@ -237,8 +237,8 @@ fn both_old_dialects_and_unknown_fields_are_taken() {
     assert_eq!(older.object["egress_policy"]["intercept_enabled"], true);
     let new = runtime_with(json!({
         "resources": {"requests": {"memory_mib": 128, "vcpus": 1}, "limits": {"memory_mib": 256}},
-        "egress_policy": {"mode": "allow_list", "allowed_hosts": ["c.test"]},
-        "idle_policy": {"suspend_after_secs": 60}, "ingress_specs": [],
+        "egress_policy": {"mode": "allowlist", "allowed_hosts": ["c.test"]},
+        "idle_policy": {"mode": "suspend_only", "suspend_after_secs": 60}, "ingress_specs": [],
         "llm_tool_io_capture_enabled": false,
     }));
     assert_eq!(

@@ -44,7 +44,9 @@ fn a_full_disk_is_the_tenants_own() {
     );
     let used = on_disk(&server().data_dir().join("runtimes").join(&runtime.id));
     assert!(used <= 72 << 20, "{used} bytes on the host");
-    runtime.sh("echo more > /tmp/more").assert_failed();
+    runtime
+        .sh("head -c 2M /dev/zero > /tmp/more")
+        .assert_failed();
     runtime
         .sh("rm /root/big; echo fits > /tmp/more; cat /tmp/more")
         .assert_stdout("fits\n");

@@ -5,7 +5,6 @@ use crate::support::leaks::Counts;
 use crate::support::server::Options;
 use crate::support::{Runtime, Server, alone, bound, eventually, times};
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Execs of many kinds, some of which end badly.
 fn bodies() -> Vec<Value> {
@@ -101,19 +100,17 @@ fn creating_and_deleting_runtimes_leaves_nothing() {
 fn a_stop_leaves_nothing_on_the_host() {
     needs!(Root);
     let _turn = alone();
-    let before = Counts::of_host();
     let server = Server::start(Options::default());
     let runtimes = three_runtimes(&server);
     load(&server, &ids(&runtimes), 48);
     assert!(server.stop().success(), "{}", server.log());
-    before.assert_again(Counts::of_host);
+    Counts::default().assert_again(|| Counts::left_by(&server));
 }
 
 #[test]
 fn a_stop_under_load_answers_or_refuses_and_ends() {
     needs!(Root);
     let _turn = alone();
-    let before = Counts::of_host();
     let server = Server::start(Options::default());
     let runtime = Runtime::create(&server.api, &json!({"limits": {"disk_mib": 64}}));
     let path = runtime.exec_path();
@@ -138,7 +135,7 @@ fn a_stop_under_load_answers_or_refuses_and_ends() {
         }
     });
     assert!(server.stop().success(), "{}", server.log());
-    before.assert_again(Counts::of_host);
+    Counts::default().assert_again(|| Counts::left_by(&server));
 }
 
 const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
@@ -155,16 +152,21 @@ fn a_crash_under_load_and_a_restart_leave_nothing_more_than_before() {
     let server = server.restart();
     load(&server, &ids, 48);
     let before = settled(&server);
-    let over = AtomicBool::new(false);
-    let server = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         for id in &ids {
-            let (api, over) = (server.api.clone(), &over);
+            let api = server.api.clone();
             scope.spawn(move || {
                 let path = format!("/v1/runtimes/{id}/exec");
-                let body =
-                    json!({"command": "sh", "args": ["-c", "sleep 1000 & sleep 0.05"]}).to_string();
-                while !over.load(Ordering::Relaxed) {
-                    let _ = api.try_send("POST", &path, JSON, Some(body.as_bytes()));
+                let line = "sleep 1000 & sleep 0.05";
+                let body = json!({"command": "sh", "args": ["-c", line]}).to_string();
+                // Until the server is gone, and no longer than that can take.
+                for _ in 0..2_000 {
+                    if api
+                        .try_send("POST", &path, JSON, Some(body.as_bytes()))
+                        .is_err()
+                    {
+                        break;
+                    }
                 }
             });
         }
@@ -172,8 +174,6 @@ fn a_crash_under_load_and_a_restart_leave_nothing_more_than_before() {
             runtime.while_sleeping(|_| ());
         }
         server.kill();
-        over.store(true, Ordering::Relaxed);
-        server
     });
     let server = server.restart();
     load(&server, &ids, 48);

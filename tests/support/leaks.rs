@@ -1,73 +1,80 @@
-//! What a server has on the host at one moment, counted: two counts must be equal whatever happened between them.
+//! What one server has on the host at one moment, counted: two counts must be equal whatever happened between them, and
+//! nothing may be left after a stop. Other servers on the same host don't count: groups are told apart by the server's
+//! instance name, disks and mounts by its data directory.
 
 use super::procs;
 use super::server::Server;
 use super::timing;
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// How many of each thing exist.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Counts {
-    /// Cgroup directories that are, or lie below, a `cellblock…` group, in all hierarchies.
+    /// Cgroup directories of the server, in all hierarchies.
     pub cgroups: usize,
-    /// Mounts in the host's mount namespace.
+    /// Mounts at or below the server's directory in the host's mount namespace.
     pub host_mounts: usize,
     /// Mounts seen by each of the server's processes, added up.
     pub server_mounts: usize,
-    /// Open descriptors of the server's processes.
-    pub fds: usize,
-    /// Processes of the server, cells included.
+    /// Open descriptors of the server's processes, by what they are.
+    pub fds: Vec<(String, usize)>,
+    /// Processes of the server or in its cgroups.
     pub processes: usize,
     /// Of those, zombies.
     pub zombies: usize,
-    /// Loop devices with a file behind them.
+    /// Loop devices with a file of the data directory behind them.
     pub loops: usize,
-    /// Network namespaces that a process lives in.
+    /// Network namespaces of those processes.
     pub network_namespaces: usize,
-    /// Things in the data directory and its `runtimes` and `images`, and our names where temporary files go.
+    /// Things in the data directory and its `runtimes` and `images`.
     pub files: usize,
+    /// Things of that instance in the places for temporary files.
+    pub temporary: usize,
 }
 
 impl Counts {
     /// Counts now.
     pub fn of(server: &Server) -> Counts {
-        let mut counts = Counts::of_host();
-        let pids = procs::tree(server.pid);
-        counts.server_mounts = pids
-            .iter()
-            .map(|pid| super::mounts::of(&pid.to_string()).len())
-            .sum();
-        counts.fds = pids
-            .iter()
-            .map(|pid| entries(&format!("/proc/{pid}/fd")))
-            .sum();
-        counts.zombies = pids
-            .iter()
-            .filter(|pid| procs::state(**pid) == Some('Z'))
-            .count();
-        counts.processes = pids.len();
+        let pids = pids(server);
         let data = server.data_dir();
-        counts.files += ["", "runtimes", "images"]
-            .iter()
-            .map(|dir| entries(&data.join(dir).display().to_string()))
-            .sum::<usize>();
-        counts
+        let places = ["", "runtimes", "images"].map(|name| data.join(name));
+        let processes = Counts {
+            server_mounts: pids
+                .iter()
+                .map(|pid| super::mounts::of(&pid.to_string()).len())
+                .sum(),
+            fds: descriptors(&pids),
+            files: places.iter().map(|dir| entries(dir)).sum(),
+            network_namespaces: network_namespaces(&pids),
+            zombies: pids
+                .iter()
+                .filter(|pid| procs::state(**pid) == Some('Z'))
+                .count(),
+            processes: pids.len(),
+            ..Counts::default()
+        };
+        let host = Counts::left_by(server);
+        Counts {
+            cgroups: host.cgroups,
+            host_mounts: host.host_mounts,
+            loops: host.loops,
+            temporary: host.temporary,
+            ..processes
+        }
     }
 
-    /// Counts only what needs no running server; the rest is 0.
-    pub fn of_host() -> Counts {
+    /// Counts what is left of a server that has ended; its data directory apart, that must be nothing.
+    pub fn left_by(server: &Server) -> Counts {
+        let instance = instance(server);
         Counts {
-            cgroups: cgroups().len(),
-            host_mounts: super::mounts::all().len(),
-            server_mounts: 0,
-            fds: 0,
-            processes: 0,
-            zombies: 0,
-            loops: loops(),
-            network_namespaces: network_namespaces(),
-            files: temp_dirs(),
+            cgroups: cgroups(Path::new("/sys/fs/cgroup"), &instance, false),
+            host_mounts: super::mounts::below(&server.data_dir()).len(),
+            processes: in_groups(&instance).len(),
+            loops: loops(&server.data_dir()),
+            temporary: temporary(&instance),
+            ..Counts::default()
         }
     }
 
@@ -87,58 +94,92 @@ impl Counts {
     }
 }
 
-/// Cgroup directories of any server on this host.
-pub fn cgroups() -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    collect_cgroups(Path::new("/sys/fs/cgroup"), false, &mut found);
-    found
+/// The name of a server's cgroups, which it keeps in its data directory.
+fn instance(server: &Server) -> String {
+    let file = server.data_dir().join("instance");
+    let name = fs::read_to_string(&file).expect("the server's instance name");
+    format!("cellblock-{}", name.trim())
 }
 
-fn collect_cgroups(dir: &Path, ours: bool, found: &mut Vec<PathBuf>) {
+fn pids(server: &Server) -> Vec<u32> {
+    let mut pids = procs::tree(server.pid);
+    pids.extend(in_groups(&instance(server)));
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
+fn in_groups(instance: &str) -> Vec<u32> {
+    let member = |pid: &u32| {
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        groups
+            .lines()
+            .any(|line| line.split('/').any(|part| part == instance))
+    };
+    procs::all().into_iter().filter(member).collect()
+}
+
+/// Groups come and go; hierarchies are directories, their aliases (cpu,cpuacct) links.
+fn cgroups(dir: &Path, instance: &str, ours: bool) -> usize {
+    let mut count = 0;
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        // Groups come and go; hierarchies are directories, their aliases (cpu,cpuacct) links.
-        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            continue;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let ours = ours || entry.file_name() == instance;
+            count += usize::from(ours) + cgroups(&entry.path(), instance, ours);
         }
-        let ours = ours || entry.file_name().to_string_lossy().starts_with("cellblock");
-        if ours {
-            found.push(entry.path());
-        }
-        collect_cgroups(&entry.path(), ours, found);
     }
+    count
 }
 
-fn entries(dir: &str) -> usize {
+/// Kinds are link targets without their numbers: `socket:[]`, `anon_inode:[eventfd]`, a path.
+fn descriptors(pids: &[u32]) -> Vec<(String, usize)> {
+    let mut kinds = std::collections::BTreeMap::new();
+    for pid in pids {
+        for entry in fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let Ok(target) = fs::read_link(entry.path()) else {
+                continue;
+            };
+            let target = target.to_string_lossy();
+            let kind: String = match target.starts_with('/') {
+                true => target.into_owned(),
+                false => target.chars().filter(|c| !c.is_ascii_digit()).collect(),
+            };
+            *kinds.entry(kind).or_insert(0) += 1;
+        }
+    }
+    kinds.into_iter().collect()
+}
+
+fn entries(dir: &Path) -> usize {
     fs::read_dir(dir)
         .map(|entries| entries.count())
         .unwrap_or(0)
 }
 
-fn loops() -> usize {
-    let backed = |entry: &fs::DirEntry| entry.path().join("loop/backing_file").exists();
+fn loops(data: &Path) -> usize {
+    let ours = |entry: &fs::DirEntry| {
+        let file = fs::read_to_string(entry.path().join("loop/backing_file"));
+        file.is_ok_and(|file| Path::new(file.trim()).starts_with(data))
+    };
     fs::read_dir("/sys/block")
         .into_iter()
         .flatten()
         .flatten()
-        .filter(backed)
+        .filter(ours)
         .count()
 }
 
-fn network_namespaces() -> usize {
-    let link = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-    procs::all()
-        .into_iter()
-        .filter_map(link)
-        .collect::<HashSet<_>>()
-        .len()
+fn network_namespaces(pids: &[u32]) -> usize {
+    let link = |pid: &u32| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    pids.iter().filter_map(link).collect::<HashSet<_>>().len()
 }
 
-/// Our names in the places for temporary files, the tests' own directories apart.
-fn temp_dirs() -> usize {
-    let ours = |entry: &fs::DirEntry| {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        name.contains("cellblock") && !name.starts_with("cellblock-test-")
-    };
+fn temporary(instance: &str) -> usize {
+    let ours = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().contains(instance);
     let places = [std::env::temp_dir(), "/dev/shm".into(), "/run".into()];
     places
         .iter()

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
@@ -46,7 +46,10 @@ impl Server {
 
     /// Starts one in a directory; what it printed, if it ended instead of answering.
     pub fn start_in(dir: TestDir, options: Options) -> Result<Server, String> {
-        let port = free_port();
+        Server::start_at(free_port(), dir, options)
+    }
+
+    fn start_at(port: u16, dir: TestDir, options: Options) -> Result<Server, String> {
         let log = dir.path().join("log");
         let child = spawn(command(dir.path(), port, &log, &options));
         let pid = child.id();
@@ -173,12 +176,12 @@ impl Server {
         }
     }
 
-    /// Starts the program again on the same data directory, after [`Server::stop`] or [`Server::kill`].
+    /// Starts the program again on the same data directory and port, after [`Server::stop`] or [`Server::kill`].
     pub fn restart(mut self) -> Server {
         let dir = self.dir.take().expect("the directory");
-        let options = self.options.clone();
+        let (port, options) = (self.api.port, self.options.clone());
         drop(self);
-        Server::start_in(dir, options).unwrap_or_else(|text| panic!("{text}"))
+        Server::start_at(port, dir, options).unwrap_or_else(|text| panic!("{text}"))
     }
 }
 
@@ -302,12 +305,25 @@ fn spawn(mut command: Command) -> Child {
         .expect("the server was spawned")
 }
 
-/// Runs the program with other arguments to its end.
-pub fn run(args: &[&str], env: &[(&str, &Path)]) -> std::process::Output {
+/// Runs the program with other arguments to its end, which must come within ten seconds (on hardware): a `serve` that
+/// should have refused would go on for ever.
+pub fn run(args: &[&str], env: &[(&str, &Path)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cellblock"));
     command.args(args).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     for (name, value) in env {
         command.env(name, value);
     }
-    command.output().expect("run cellblock")
+    let mut child = spawn(command);
+    let ended = || child.try_wait().expect("wait for cellblock").is_some();
+    let in_time = timing::eventually(timing::bound(10_000), ended);
+    if !in_time {
+        // SAFETY: kill(2) takes numbers only; the child has not been waited for.
+        unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    }
+    let output = child
+        .wait_with_output()
+        .expect("read what cellblock printed");
+    assert!(in_time, "{args:?} went on running: {output:?}");
+    output
 }

@@ -3,17 +3,15 @@
 
 use crate::cell::child::Stdio;
 use crate::cell::report::{FromCell, GO, MAX_REPORT};
-use crate::cell::{self, Spec, userns};
+use crate::cell::userns;
 use crate::cgroup::{CellGroup, CgroupError, RuntimeGroup};
 use crate::resources::{CellResources, RuntimeResources, Usage};
 use crate::sys::{self, packet};
-use crate::warden::protocol::{CellEnd, Failure, Filesystem, Reply};
+use crate::warden::protocol::{CellEnd, Reply};
+use crate::warden::server::Warden;
 use crate::warden::server::catalogue::State;
-use crate::warden::server::{Source, Warden, nonblocking};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::epoll::{EpollEvent, EpollFlags};
-use nix::unistd::{Gid, Pid, Uid, fchown, pipe2};
+use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::error::Error;
 use std::os::fd::{AsFd, OwnedFd};
@@ -39,21 +37,24 @@ pub struct Request {
 
 /// The running part of a cell.
 #[derive(Debug)]
-struct Opened {
-    pid: Pid,
-    pidfd: OwnedFd,
-    control: OwnedFd,
-    group: CellGroup,
+pub(super) struct Opened {
+    /// Its init.
+    pub(super) pid: Pid,
+    pub(super) pidfd: OwnedFd,
+    pub(super) control: OwnedFd,
+    pub(super) group: CellGroup,
 }
 
+/// An accepted exec, from its pipes to its end.
 #[derive(Debug)]
-struct Cell {
-    request: Request,
-    uid_base: u32,
+pub(super) struct Cell {
+    pub(super) request: Request,
+    /// First host uid of the runtime's range.
+    pub(super) uid_base: u32,
     /// Until they are handed to the cell.
     stdio: Option<Stdio>,
     /// None while the runtime is being mounted.
-    opened: Option<Opened>,
+    pub(super) opened: Option<Opened>,
     /// The first report of its end.
     end: Option<CellEnd>,
     /// An OOM notification came; the count may follow a moment later.
@@ -86,6 +87,33 @@ impl Cells {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Takes an exec in and returns its slot.
+    pub(super) fn add(&mut self, request: Request, uid_base: u32, stdio: Stdio) -> u32 {
+        self.next = self.next.wrapping_add(1);
+        self.by_seq.insert(request.seq, self.next);
+        let cell = Cell {
+            request,
+            uid_base,
+            stdio: Some(stdio),
+            opened: None,
+            end: None,
+            oom_suspected: false,
+            cpu_exceeded: false,
+        };
+        self.slots.insert(self.next, cell);
+        self.next
+    }
+
+    /// The exec in a slot.
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Cell> {
+        self.slots.get_mut(&slot)
+    }
+
+    /// Removes a cell's group when it is empty.
+    pub(super) fn bury(&mut self, group: CellGroup) {
+        self.graves.push(Grave::Cell(group));
     }
 
     /// The slot of an exec.
@@ -131,7 +159,7 @@ impl Cells {
 }
 
 /// Init's death ends the pid namespace; the group's kill reaches whatever is not in it yet, and is quicker for many.
-fn kill(opened: &Opened) {
+pub(super) fn kill(opened: &Opened) {
     let _ = sys::pidfd_kill(opened.pidfd.as_fd());
     if let Err(error) = opened.group.kill() {
         tracing::error!(error = &error as &dyn Error, "killing a cell's group");
@@ -139,143 +167,6 @@ fn kill(opened: &Opened) {
 }
 
 impl Warden {
-    /// Makes the pipes, hands the api its ends, and opens the cell as soon as the runtime is mounted.
-    pub(super) fn accept(&mut self, request: Request, command: OwnedFd) -> Result<(), Failure> {
-        let (id, seq, stdin) = (request.runtime, request.seq, request.stdin);
-        let runtime = self.catalogue.get(id).ok_or(Failure::UnknownRuntime)?;
-        let uid_base = runtime.record.uid_base;
-        let policy = &self.policies[&runtime.record.spec.profile];
-        let owner = (uid_base + policy.sandbox.uid, uid_base + policy.sandbox.gid);
-        let no_room = |errno: Errno| Failure::NoRoom(format!("descriptors ({errno})"));
-        let (stdin_read, stdin_write) = pipe(owner).map_err(no_room)?;
-        let (stdout_read, stdout_write) = pipe(owner).map_err(no_room)?;
-        let (stderr_read, stderr_write) = pipe(owner).map_err(no_room)?;
-
-        self.cells.next = self.cells.next.wrapping_add(1);
-        let slot = self.cells.next;
-        let stdio = Stdio {
-            command,
-            streams: [stdin_read, stdout_write, stderr_write],
-        };
-        let cell = Cell {
-            request,
-            uid_base,
-            stdio: Some(stdio),
-            opened: None,
-            end: None,
-            oom_suspected: false,
-            cpu_exceeded: false,
-        };
-        self.cells.slots.insert(slot, cell);
-        self.cells.by_seq.insert(seq, slot);
-        runtime.cells.insert(slot);
-
-        let mut ends = vec![stdout_read, stderr_read];
-        ends.extend(stdin.then_some(stdin_write));
-        self.reply(&Reply::Started { seq }, ends);
-
-        let Some(runtime) = self.catalogue.get(id) else {
-            return Ok(());
-        };
-        match &mut runtime.state {
-            State::Mounted(_) => self.open_cell(slot),
-            State::Mounting(waiting) => waiting.push(slot),
-            State::Unmounted => {
-                if let Err(failure) = self.mount_runtime(id, slot) {
-                    tracing::error!(%id, ?failure, "the runtime can't be mounted");
-                    self.end_unopened(slot, CellEnd::SetupFailed);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Opens an accepted cell; a failure ends it with a log line.
-    pub(super) fn open_cell(&mut self, slot: u32) {
-        match self.try_open(slot) {
-            Ok(()) => {}
-            Err(error) => {
-                tracing::error!(error = error.as_ref(), "a cell could not be opened");
-                self.end_unopened(slot, CellEnd::SetupFailed);
-            }
-        }
-    }
-
-    fn try_open(&mut self, slot: u32) -> Result<(), Box<dyn Error>> {
-        let Some(cell) = self.cells.slots.get_mut(&slot) else {
-            return Ok(());
-        };
-        let runtime = self
-            .catalogue
-            .get(cell.request.runtime)
-            .ok_or("the runtime is gone")?;
-        let record = &runtime.record;
-        let State::Mounted(mounted) = &mut runtime.state else {
-            return Err("not mounted".into());
-        };
-        mounted.last_used = Instant::now();
-        if mounted.resources != Some(cell.request.runtime_resources) {
-            mounted.group.set(&cell.request.runtime_resources)?;
-            mounted.resources = Some(cell.request.runtime_resources);
-        }
-        let group = mounted
-            .group
-            .cell(&slot.to_string(), &cell.request.cell_resources)?;
-        let filesystem = record.spec.filesystem;
-        let fresh_bytes = record.spec.disk_mib * crate::resources::MIB;
-        let spec = Spec {
-            template: mounted.template.as_fd(),
-            fresh: (filesystem == Filesystem::Ephemeral).then_some((&mounted.layers, fresh_bytes)),
-            fresh_tmp: filesystem != Filesystem::Persistent,
-            clone_into: group.clone_into(),
-            attach: group.attach(),
-            hostname: &cell.request.hostname,
-            uid_base: cell.uid_base,
-            sandbox: &self.policies[&record.spec.profile].sandbox,
-        };
-        let opened = match cell::open(&spec) {
-            Ok(opened) => opened,
-            Err(error) => {
-                self.cells.graves.push(Grave::Cell(group));
-                return Err(error.into());
-            }
-        };
-        let mut opened = Opened {
-            pid: opened.pid,
-            pidfd: opened.pidfd,
-            control: opened.control,
-            group,
-        };
-        let watched = self.watch(slot, &opened);
-        opened.group.attached();
-        if let Err(errno) = watched {
-            kill(&opened);
-            let _ = nix::sys::wait::waitpid(opened.pid, None);
-            self.cells.graves.push(Grave::Cell(opened.group));
-            return Err(errno.into());
-        }
-        if let Some(cell) = self.cells.slots.get_mut(&slot) {
-            cell.opened = Some(opened);
-        }
-        Ok(())
-    }
-
-    fn watch(&self, slot: u32, opened: &Opened) -> Result<(), Errno> {
-        nonblocking(&opened.control)?;
-        let readable = EpollFlags::EPOLLIN;
-        let add = |fd, flags, source: Source| {
-            self.epoll
-                .add::<std::os::fd::BorrowedFd<'_>>(fd, EpollEvent::new(flags, source.pack()))
-        };
-        add(opened.control.as_fd(), readable, Source::Control(slot))?;
-        add(opened.pidfd.as_fd(), readable, Source::Exit(slot))?;
-        if let Some((fd, flags)) = opened.group.oom_source() {
-            // Edge-triggered: each event is told once and need not be read away.
-            add(fd, flags | EpollFlags::EPOLLET, Source::Oom(slot))?;
-        }
-        Ok(())
-    }
-
     /// Hears what a cell has to say.
     pub(super) fn cell_spoke(&mut self, slot: u32) {
         let mut buffer = [0; MAX_REPORT];
@@ -342,7 +233,7 @@ impl Warden {
             .map_err(logged)
             .is_ok_and(|count| count > 0);
         let usage = opened.group.usage().map_err(logged).unwrap_or_default();
-        self.cells.graves.push(Grave::Cell(opened.group));
+        self.cells.bury(opened.group);
         self.finish(slot, cell, oom_killed, usage);
         self.cells.dig();
     }
@@ -450,11 +341,4 @@ fn start(opened: &Opened, uid_base: u32, stdio: &Stdio) -> Result<(), Box<dyn Er
     let fds = [stdio.command.as_fd(), stdin, stdout, stderr];
     packet::send(opened.control.as_fd(), GO, &fds)?;
     Ok(())
-}
-
-/// A pipe that belongs to the command, so that it can open `/dev/stdout` again (pipes have an owner and mode 0600).
-fn pipe((uid, gid): (u32, u32)) -> Result<(OwnedFd, OwnedFd), Errno> {
-    let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-    fchown(&read, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-    Ok((read, write))
 }

@@ -127,7 +127,7 @@ pub fn mount(path: &Path) -> Result<OwnedFd, DiskError> {
         .open(path)
         .map_err(io("open", path))?;
     let locked = lock(file, path)?;
-    let attached = sys::loop_attach(locked.as_fd());
+    let attached = sys::loopdev::attach(locked.as_fd());
     let (device, _last_user) = attached.map_err(|e| io("attach", path)(e.into()))?;
     let device = device.to_str().expect("loop devices are ASCII");
     let mount = mounts::new(c"ext4", &[(c"source", device)], NOSUID_NODEV)?;

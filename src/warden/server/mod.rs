@@ -8,6 +8,7 @@ mod catalogue;
 mod cells;
 pub mod disk;
 mod jobs;
+mod opening;
 mod policy;
 mod requests;
 mod runtimes;
