@@ -24,8 +24,9 @@ PACKAGES = [
     "e2fsprogs",
     "iproute2",
     "curl",
-    # Commands find the machine's own interpreters; libc-bin has ldd, which tests make images with.
-    "python3-minimal",
+    # Commands find the machine's own interpreters, and with a minimal Python few programs of theirs
+    # run. libc-bin has ldd, which tests make images with.
+    "python3",
     "libc-bin",
 ]
 
