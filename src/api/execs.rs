@@ -1,23 +1,16 @@
 //! POST `/v1/runtimes/{runtime}/exec`: the buffered exec.
 
 use super::App;
+use super::answer;
 use super::auth::Caller;
 use super::body::JsonBody;
 use super::error::{ApiError, Code};
 use super::fields::Fields;
 use super::runtimes::{Key, refuse_idempotency_key};
-use crate::exec::{
-    BufferReservation, Captured, ExecRequest, Finished, Identity, Lossy, Outcome, OutputEncoding,
-    cut,
-};
-use axum::body::Body;
+use crate::exec::{ExecRequest, Identity};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
-use base64::display::Base64Display;
-use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
-use serde::{Serialize, Serializer};
+use axum::response::Response;
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
@@ -35,9 +28,6 @@ const FIELDS: &[&str] = &[
     "detach",
 ];
 
-/// Answers larger than this are written on a thread where that disturbs nobody.
-const LARGE: usize = 1024 * 1024;
-
 /// Runs a command and answers when it has ended. A client that hangs up makes this future be dropped, and so the command
 /// be killed.
 pub async fn exec(
@@ -48,6 +38,7 @@ pub async fn exec(
     body: JsonBody,
 ) -> Result<Response, ApiError> {
     refuse_idempotency_key(&headers)?;
+    refuse_event_stream(&headers)?;
     let request = parse(body.json()?)?;
     let runtime = app.runtimes.get_running(caller.tenant, &key).await?;
     let profile = app.runtimes.profile(&runtime.settings).ok_or_else(|| {
@@ -66,7 +57,7 @@ pub async fn exec(
     let permit = app.executor.admit(&runtime, &valid).await?;
     drop(body);
     let finished = app.executor.run(permit, runtime, valid).await?;
-    answer(finished, encoding).await
+    answer::answer(finished, encoding)
 }
 
 fn parse(body: &RawValue) -> Result<ExecRequest, ApiError> {
@@ -106,128 +97,18 @@ fn parse(body: &RawValue) -> Result<ExecRequest, ApiError> {
     })
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    data: View<'a>,
-}
-
-#[derive(Serialize)]
-struct View<'a> {
-    duration_ms: u64,
-    exit_code: u8,
-    stdout: Output<'a>,
-    stderr: Output<'a>,
-    stdout_truncated: bool,
-    stderr_truncated: bool,
-    exec_id: uuid::Uuid,
-    outcome: &'static str,
-    signal: Option<&'a str>,
-    timed_out: bool,
-    oom_killed: bool,
-    stdout_bytes: u64,
-    stderr_bytes: u64,
-    output_encoding: &'static str,
-    usage: UsageView,
-}
-
-#[derive(Serialize)]
-struct UsageView {
-    cpu_ms: u64,
-    user_ms: u64,
-    system_ms: u64,
-    peak_memory_bytes: u64,
-    peak_pids: Option<u64>,
-}
-
-/// Output on its way into JSON, without a copy between.
-struct Output<'a> {
-    captured: &'a Captured,
-    encoding: OutputEncoding,
-}
-
-impl Serialize for Output<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let kept = &self.captured.kept;
-        match self.encoding {
-            OutputEncoding::Utf8 => {
-                Lossy(cut(kept, self.captured.truncated())).serialize(serializer)
-            }
-            OutputEncoding::Base64 => {
-                serializer.collect_str(&Base64Display::new(kept, &BASE64_STANDARD))
-            }
-        }
+/// A client that asks for events would not understand the one answer that there is so far.
+fn refuse_event_stream(headers: &HeaderMap) -> Result<(), ApiError> {
+    let wanted = headers.get_all(header::ACCEPT).iter().any(|value| {
+        value
+            .to_str()
+            .is_ok_and(|value| value.contains("text/event-stream"))
+    });
+    if wanted {
+        return Err(ApiError::unimplemented(
+            Some("Accept"),
+            "`Accept: text/event-stream` is not supported yet; nothing was run",
+        ));
     }
-}
-
-async fn answer(finished: Finished, encoding: OutputEncoding) -> Result<Response, ApiError> {
-    let large = finished.stdout.kept.len() + finished.stderr.kept.len() > LARGE;
-    let written = if large {
-        let task = tokio::task::spawn_blocking(move || write(finished, encoding));
-        task.await.map_err(|error| ApiError::internal(&error))?
-    } else {
-        write(finished, encoding)
-    };
-    let bytes = written.map_err(|error| ApiError::internal(&error))?;
-    Ok((
-        [(header::CONTENT_TYPE, "application/json")],
-        Body::from(bytes),
-    )
-        .into_response())
-}
-
-/// The answer, holding on to the memory set aside for it until it is sent or its client is gone.
-struct Written {
-    json: Vec<u8>,
-    _reservation: BufferReservation,
-}
-
-impl AsRef<[u8]> for Written {
-    fn as_ref(&self) -> &[u8] {
-        &self.json
-    }
-}
-
-fn write(finished: Finished, encoding: OutputEncoding) -> Result<Bytes, serde_json::Error> {
-    let Finished {
-        exec_id,
-        verdict,
-        duration_ms,
-        stdout,
-        stderr,
-        usage,
-        reservation,
-    } = finished;
-    let output = |captured| Output { captured, encoding };
-    let json = serde_json::to_vec(&Envelope {
-        data: View {
-            duration_ms,
-            exit_code: verdict.exit_code,
-            stdout: output(&stdout),
-            stderr: output(&stderr),
-            stdout_truncated: stdout.truncated(),
-            stderr_truncated: stderr.truncated(),
-            exec_id,
-            outcome: verdict.outcome.as_str(),
-            signal: verdict.signal.as_deref(),
-            timed_out: verdict.outcome == Outcome::TimedOut,
-            oom_killed: verdict.outcome == Outcome::OomKilled,
-            stdout_bytes: stdout.total,
-            stderr_bytes: stderr.total,
-            output_encoding: match encoding {
-                OutputEncoding::Utf8 => "utf8",
-                OutputEncoding::Base64 => "base64",
-            },
-            usage: UsageView {
-                cpu_ms: usage.cpu_us / 1000,
-                user_ms: usage.user_us / 1000,
-                system_ms: usage.system_us / 1000,
-                peak_memory_bytes: usage.peak_memory_bytes,
-                peak_pids: usage.peak_pids,
-            },
-        },
-    })?;
-    Ok(Bytes::from_owner(Written {
-        json,
-        _reservation: reservation,
-    }))
+    Ok(())
 }

@@ -7,6 +7,7 @@
 //! error     the only place that knows status codes
 //! ```
 
+mod answer;
 mod auth;
 mod body;
 mod create;

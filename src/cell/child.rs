@@ -87,7 +87,12 @@ fn build(spec: &Spec<'_>, control: OwnedFd) -> Result<(OwnedFd, Stdio)> {
     nix::unistd::sethostname(spec.hostname).step("set the host name")?;
     // POSIX message queues and SysV objects live in the ipc namespace that the clone made.
 
+    // The user namespace's owner is who made it, and the kernel counts what is limited per user (inotify instances,
+    // message queues, pending signals) against the owner too: that must be the runtime, not the host's root.
+    let owner = nix::unistd::Uid::from_raw(spec.uid_base);
+    nix::unistd::seteuid(owner).step("become the owner of the user namespace")?;
     unshare(CloneFlags::CLONE_NEWUSER).step("unshare the user namespace")?;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent death signal")?;
     tell(&control, &FromCell::UserNamespaceMade, &[]);
     let stdio = wait_for_go(&control)?;
     Ok((control, stdio))

@@ -49,8 +49,13 @@ pub fn mount_dev(root: BorrowedFd<'_>, owner: u32, shm_bytes: u64) -> Result<()>
 
     let tty = (owner + TTY_GID).to_string();
     let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
-    let options: &[(&std::ffi::CStr, &str)] =
-        &[(c"mode", "620"), (c"ptmxmode", "666"), (c"gid", &tty)];
+    let options: &[(&std::ffi::CStr, &str)] = &[
+        (c"mode", "620"),
+        (c"ptmxmode", "666"),
+        // Of the host's 4,096, which all instances share.
+        (c"max", "64"),
+        (c"gid", &tty),
+    ];
     let pts = mounts::new(c"devpts", options, attributes)?;
     mounts::attach(pts.as_fd(), dev.as_fd(), c"pts")?;
 

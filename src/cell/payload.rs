@@ -42,12 +42,14 @@ fn confine(sandbox: &Sandbox, streams: &[OwnedFd; 3]) -> Result<()> {
         sys::dup_onto(stream.as_fd(), number as i32, false).step("set the standard streams")?;
     }
     umask(Mode::from_bits_truncate(sandbox.umask));
-    // Above init's: under memory pressure the command goes before the process that reports its end.
-    std::fs::write("/proc/self/oom_score_adj", "500").step("raise the oom score")?;
     identity::set_rlimits(&sandbox.rlimits)?;
     identity::drop_bounding_set()?;
     identity::become_ids(sandbox.uid, sandbox.gid)?;
     identity::drop_capabilities()?;
+    // Above init's: under memory pressure the command goes before the process that reports its end. A process owns its
+    // files in /proc only while it is dumpable; nothing else of the tenant's runs in the cell yet.
+    nix::sys::prctl::set_dumpable(true).step("own /proc/self")?;
+    std::fs::write("/proc/self/oom_score_adj", "500").step("raise the oom score")?;
     nix::sys::prctl::set_dumpable(false).step("become not dumpable")
 }
 
@@ -90,6 +92,10 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
     let line = command.shell_fallback && command.args.is_empty();
     if found == Lookup::NotFound && line && lookup::looks_like_shell(command.command.to_bytes()) {
         argv = vec![c"sh", c"-lc", &command.command];
+        if command.command.to_bytes().starts_with(b"-") {
+            // Else the line would be taken for the shell's own options.
+            argv.insert(2, c"--");
+        }
         found = lookup::find(c"sh", path);
     }
     let name = argv[0].to_string_lossy().into_owned();

@@ -166,14 +166,14 @@ impl CreateRequest {
             (None, Some(mib)) => ("cur_memory_mib", Some(mib)),
             (mib, _) => ("resources.requests.memory_mib", mib),
         };
+        let limit = limit
+            .map(|limit| host.memory(limit_field, limit, profile))
+            .transpose()?;
         // Where only a limit is named, asking for the default would often be asking for more than that.
         let request = request
             .unwrap_or_else(|| limit.map_or(profile.default, |limit| limit.min(profile.default)));
         let request = host.memory(request_field, request, profile)?;
-        let limit = match limit {
-            Some(limit) => host.memory(limit_field, limit, profile)?,
-            None => request,
-        };
+        let limit = limit.unwrap_or(request);
         if limit < request {
             let problem =
                 format!("is {limit}, but must not be less than the {request} MiB requested");

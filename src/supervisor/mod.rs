@@ -75,13 +75,14 @@ struct Supervisor<'a> {
 
 impl Supervisor<'_> {
     fn supervise(&self) -> Result<u8, Error> {
-        let mut failures = 0;
+        let (mut api_deaths, mut warden_deaths) = (0, 0);
         'pair: loop {
             let (mut warden, link) = self.start_warden()?;
             let mut api = self.start_api(&link)?;
             drop(link);
             let mut ready = false;
-            let mut started = Instant::now();
+            let api_since = Instant::now();
+            let mut warden_since = api_since;
             loop {
                 let stop = self.wait(&api, &mut ready)?;
                 if stop {
@@ -91,22 +92,26 @@ impl Supervisor<'_> {
                 }
                 if let Some(code) = api.ended() {
                     let code = if code == 0 { 1 } else { code };
-                    failures = count(failures, started);
+                    api_deaths = count(api_deaths, api_since);
                     // The warden hears that its api is gone, kills every cell and ends too.
                     let code = self.close(warden, code);
-                    if !ready || failures >= MAX_FAILURES {
+                    if !ready {
+                        // It has said why.
                         return Ok(code);
+                    }
+                    if api_deaths >= MAX_FAILURES {
+                        return Err("the api process keeps dying; its log lines say why".into());
                     }
                     eprintln!("cellblock: the api process ended; restarting");
                     continue 'pair;
                 }
                 if warden.ended().is_some() {
-                    failures = count(failures, started);
-                    if failures >= MAX_FAILURES {
+                    warden_deaths = count(warden_deaths, warden_since);
+                    if warden_deaths >= MAX_FAILURES {
                         return Err("the warden keeps dying; its log lines say why".into());
                     }
                     eprintln!("cellblock: the warden ended; restarting");
-                    started = Instant::now();
+                    warden_since = Instant::now();
                     let (next, link) = self.start_warden()?;
                     warden = next;
                     // An api that does not listen is dying; the loop will see it.
@@ -193,9 +198,10 @@ impl Supervisor<'_> {
     }
 }
 
-fn count(failures: u32, started: Instant) -> u32 {
+/// Deaths in a row that came soon after a start.
+fn count(deaths: u32, started: Instant) -> u32 {
     if started.elapsed() < SHORT_LIFE {
-        failures + 1
+        deaths + 1
     } else {
         1
     }

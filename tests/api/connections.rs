@@ -1,7 +1,7 @@
 //! Clients that stall, vanish or send halves.
 
 use crate::needs;
-use crate::support::{alone, api, bound, eventually, procs, runtime};
+use crate::support::{alone, api, bound, eventually, in_uids, procs, runtime};
 use serde_json::json;
 use std::net::{Shutdown, TcpStream};
 
@@ -63,8 +63,8 @@ fn clients_that_close_at_once_leave_nothing_running() {
         drop(api().begin(&runtime.exec_path(), body.len() as u64, body.as_bytes()));
     }
     runtime.sh("echo after").assert_stdout("after\n");
-    let gone = eventually(bound(2_000), || procs::in_uids(&uids).is_empty());
-    assert!(gone, "still there: {:?}", procs::in_uids(&uids));
+    let gone = eventually(bound(2_000), || in_uids(&uids).is_empty());
+    assert!(gone, "still there: {:?}", in_uids(&uids));
 }
 
 #[test]

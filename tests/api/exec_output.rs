@@ -1,6 +1,7 @@
 //! Capped, counted, decoded output.
 
 use crate::needs;
+use crate::support::probe::base64;
 use crate::support::{runtime, times, together};
 use serde_json::json;
 
@@ -127,14 +128,18 @@ fn output_is_complete_every_time() {
     needs!(Root);
     let _turn = together();
     let runtime = runtime();
+    let body = json!({
+        "command": "head", "args": ["-c", "200000", "/dev/zero"], "output_encoding": "base64",
+    });
+    let whole = base64(&[0; 200_000]);
     for round in 0..times(200) {
-        let exec = runtime.exec(&json!({"command": "head", "args": ["-c", "200000", "/dev/zero"]}));
+        let exec = runtime.exec(&body);
         let got = (
-            exec.stdout().len(),
+            exec.stdout() == whole,
             exec.number("stdout_bytes"),
             exec.code(),
         );
-        assert_eq!(got, (200_000, 200_000, 0), "round {round}");
+        assert_eq!(got, (true, 200_000, 0), "round {round}");
     }
 }
 

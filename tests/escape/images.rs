@@ -51,8 +51,9 @@ fn try_trap(name: &str, trap: impl Fn(&Path, &Path)) {
                 .as_str()
                 .expect("an id")
                 .to_owned();
-            let line = "cat /dev/null /dev/* /proc/kcore; echo written > /dev/x; echo written > /dev/null; \
-                        echo written > /tmp/x; echo written > /dev/shm/x; ls -R /dev";
+            let line = "cat /dev/null /dev/kcore /proc/kcore /etc/null /sys/null /tmp/null; \
+                        echo written > /dev/x; echo written > /dev/null; echo written > /tmp/x; \
+                        echo written > /dev/shm/x; echo written > /etc/x; ls -R /dev /etc /sys /tmp";
             let path = format!("/v1/runtimes/{id}/exec");
             let body = json!({"command": "sh", "args": ["-c", line], "timeout_secs": 5});
             let exec = api().post(&path, &body);

@@ -2,7 +2,7 @@
 
 use crate::needs;
 use crate::support::probe::Probe;
-use crate::support::{alone, bound, eventually, procs, runtime, runtime_with, server};
+use crate::support::{alone, bound, eventually, in_uids, procs, runtime, runtime_with, server};
 use serde_json::json;
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn a_fork_bomb_ends_at_its_timeout_and_hurts_nobody() {
     });
     assert!(slowest < bound(2_000), "an exec elsewhere took {slowest:?}");
     assert!(
-        eventually(bound(1_000), || procs::in_uids(&uids).is_empty()),
+        eventually(bound(1_000), || in_uids(&uids).is_empty()),
         "some were left"
     );
     probe.runtime.sh("echo again").assert_stdout("again\n");
@@ -51,18 +51,19 @@ fn a_shell_fork_bomb_cannot_start_more_than_its_limit() {
     needs!(Root);
     let _turn = alone();
     let runtime = runtime_with(json!({"limits": {"pids": 32}}));
-    let uids = runtime.host_uids();
-    let mut most = 0;
-    std::thread::scope(|scope| {
-        let bomb = scope
-            .spawn(|| runtime.sh_with("f() { f | f & }; f; sleep 9", json!({"timeout_secs": 1})));
-        while !bomb.is_finished() {
-            most = most.max(procs::in_uids(&uids).len());
-        }
-        bomb.join().expect("no panic");
-    });
-    // The cell's init is the host's, not the tenant's, but has an id of the range.
-    assert!((2..=33).contains(&most), "{most} processes at once");
+    let line = "f() { f | f & }; f; sleep 9";
+    let exec = runtime.sh_with(line, json!({"timeout_secs": 1}));
+    assert!(
+        exec.outcome() == "timed_out" || exec.code() == 2,
+        "{exec:?}"
+    );
+    assert!(
+        exec.stderr().to_lowercase().contains("fork"),
+        "it never reached its limit: {exec:?}"
+    );
+    // Told where the kernel tells it (pids.peak; version 1 has only the limit).
+    let peak = exec.data["usage"]["peak_pids"].as_u64();
+    assert!(peak.is_none_or(|peak| (8..=33).contains(&peak)), "{exec:?}");
 }
 
 #[test]
@@ -167,7 +168,7 @@ fn one_cpu_means_one_cpu_however_many_spin() {
         exec.assert_timed_out();
         let share = exec.number("cpu_ms") as f64 / exec.number("duration_ms") as f64;
         assert!(share <= 1.1, "{share:.2} CPUs: {exec:?}");
-        assert!(share > 0.3, "it did not even spin: {exec:?}");
+        assert!(share > 0.05, "it did not even spin: {exec:?}");
     });
     assert!(slowest < bound(2_000), "an exec elsewhere took {slowest:?}");
 }

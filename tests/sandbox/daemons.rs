@@ -2,7 +2,7 @@
 
 use crate::needs;
 use crate::support::probe::{INSIDE, Probe};
-use crate::support::{Runtime, alone, bound, eventually, procs, runtime};
+use crate::support::{Runtime, alone, bound, eventually, in_uids, procs, runtime};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ fn ends_at_its_timeout(runtime: &Runtime, body: &Value) {
         "{:?} for {body}",
         exec.took
     );
-    let gone = eventually(bound(500), || procs::in_uids(&uids).is_empty());
-    assert!(gone, "{body} left {:?}", procs::in_uids(&uids));
+    let gone = eventually(bound(500), || in_uids(&uids).is_empty());
+    assert!(gone, "{body} left {:?}", in_uids(&uids));
 }
 
 fn line_ends_at_its_timeout(line: &str) {
@@ -148,5 +148,5 @@ fn the_main_process_ending_ends_the_cell() {
     runtime
         .sh("i=0; while [ $i -lt 50 ]; do (setsid sleep 1000 &); i=$((i+1)); done; exit 7")
         .assert_code(7);
-    assert!(eventually(bound(500), || procs::in_uids(&uids).is_empty()));
+    assert!(eventually(bound(500), || in_uids(&uids).is_empty()));
 }

@@ -16,7 +16,7 @@ fn bodies() -> Vec<Value> {
         line("kill -9 $$"),
         line("setsid sleep 1000 & exit 3"),
         json!({"command": "cat", "stdin": "x"}),
-        line("head -c 5M /dev/zero"),
+        json!({"command": "head", "args": ["-c", "5M", "/dev/zero"], "max_output_bytes": 1000}),
         json!({"command": "true", "cwd": "/no/such"}),
     ]
 }

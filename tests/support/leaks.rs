@@ -101,6 +101,16 @@ fn instance(server: &Server) -> String {
     format!("cellblock-{}", name.trim())
 }
 
+/// Whether a process belongs to another server on this host: its uid range may be the same.
+pub fn is_foreign(server: &Server, pid: u32) -> bool {
+    let instance = instance(server);
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let mut parts = groups
+        .split(['/', '\n'])
+        .filter(|part| part.starts_with("cellblock-"));
+    parts.any(|part| part != instance)
+}
+
 fn pids(server: &Server) -> Vec<u32> {
     let mut pids = procs::tree(server.pid);
     pids.extend(in_groups(&instance(server)));

@@ -64,3 +64,10 @@ pub fn runtime() -> Runtime {
 pub fn runtime_with(body: serde_json::Value) -> Runtime {
     Runtime::create(api(), &body)
 }
+
+/// Processes (zombies too) whose uid is in a range of the shared server's.
+pub fn in_uids(range: &std::ops::Range<u32>) -> Vec<u32> {
+    let mut pids = procs::in_uids(range);
+    pids.retain(|pid| !leaks::is_foreign(server(), *pid));
+    pids
+}

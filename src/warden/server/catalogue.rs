@@ -81,7 +81,7 @@ pub struct Catalogue {
     first_base: u32,
     ranges: u32,
     runtimes: BTreeMap<Uuid, Runtime>,
-    /// Ranges in use, those of runtimes under construction included.
+    /// First ids of the ranges in use, those of runtimes under construction included.
     taken: BTreeSet<u32>,
 }
 
@@ -132,22 +132,22 @@ impl Catalogue {
         self.directory.join(format!("{UNFINISHED}{id}"))
     }
 
-    /// Reserves a uid range that no runtime has; none when all are taken.
+    /// Reserves a uid range that no runtime has; none when all are taken. The first of the block is the service's own.
     pub fn reserve(&mut self) -> Option<u32> {
-        let index = (1..=self.ranges).find(|index| !self.taken.contains(index))?;
-        self.taken.insert(index);
-        Some(self.first_base + index * RANGE)
+        let mut bases = (1..=self.ranges).map(|index| self.first_base + index * RANGE);
+        let base = bases.find(|base| !self.taken.contains(base))?;
+        self.taken.insert(base);
+        Some(base)
     }
 
     /// Gives a range back.
     pub fn release(&mut self, uid_base: u32) {
-        self.taken.remove(&((uid_base - self.first_base) / RANGE));
+        self.taken.remove(&uid_base);
     }
 
     /// Adds a runtime that is on disk.
     pub fn insert(&mut self, record: Record) {
-        self.taken
-            .insert(record.uid_base.wrapping_sub(self.first_base) / RANGE);
+        self.taken.insert(record.uid_base);
         let (state, cells, closing) = (State::Unmounted, HashSet::new(), None);
         self.runtimes.insert(
             record.spec.id,

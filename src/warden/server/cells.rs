@@ -5,7 +5,7 @@ use crate::cell::child::Stdio;
 use crate::cell::report::{FromCell, GO, MAX_REPORT};
 use crate::cell::userns;
 use crate::cgroup::{CellGroup, CgroupError, RuntimeGroup};
-use crate::resources::{CellResources, RuntimeResources, Usage};
+use crate::resources::{CellResources, MIB, RuntimeResources, Usage};
 use crate::sys::{self, packet};
 use crate::warden::protocol::{CellEnd, Reply};
 use crate::warden::server::Warden;
@@ -57,6 +57,8 @@ pub(super) struct Cell {
     pub(super) opened: Option<Opened>,
     /// The first report of its end.
     end: Option<CellEnd>,
+    /// What came with it, see [`Cells::recent`].
+    namespaces: Vec<OwnedFd>,
     /// An OOM notification came; the count may follow a moment later.
     oom_suspected: bool,
     cpu_exceeded: bool,
@@ -78,10 +80,15 @@ pub struct Cells {
     graves: Vec<Grave>,
     /// Namespaces of the cell that ended last, and when. Their ids are inode numbers, which the kernel gives out again
     /// at once: held for [`RECENT`], the next cell's differ, and whoever compares two execs sees that nothing is shared.
+    /// Not held after a cell that used much memory: what it left in its tmpfs and shared memory is charged to its runtime
+    /// until they are let go.
     recent: Option<(Instant, Vec<OwnedFd>)>,
 }
 
 const RECENT: Duration = Duration::from_secs(2);
+/// The most memory that a cell may have used for its namespaces to be held, in bytes and as a part of its runtime's.
+const RECENT_BYTES: u64 = 16 * MIB;
+const RECENT_PART: u64 = 16;
 
 impl Cells {
     /// How many there are.
@@ -99,6 +106,7 @@ impl Cells {
             stdio: Some(stdio),
             opened: None,
             end: None,
+            namespaces: Vec::new(),
             oom_suspected: false,
             cpu_exceeded: false,
         };
@@ -144,16 +152,20 @@ impl Cells {
         self.dig();
     }
 
+    /// Removes the groups that are empty by now; the others stay for the next time.
     fn dig(&mut self) {
         self.graves.retain(|grave| {
             let removed = match grave {
                 Grave::Cell(group) => group.remove(),
                 Grave::Runtime(group) => group.remove(),
             };
-            removed.unwrap_or_else(|error| {
-                tracing::error!(error = &error as &dyn Error, "a cgroup is left behind");
-                true
-            })
+            match removed {
+                Ok(removed) => !removed,
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn Error, "a cgroup is left behind");
+                    false
+                }
+            }
         });
     }
 }
@@ -190,14 +202,15 @@ impl Warden {
                         continue;
                     };
                     if let Err(error) = start(opened, cell.uid_base, &stdio) {
-                        tracing::error!(error = error.as_ref(), "a cell could not be started");
+                        // It may just have been killed; if not, this line is the reason that it is now.
+                        tracing::warn!(error = error.as_ref(), "a cell could not be started");
                         cell.end.get_or_insert(CellEnd::SetupFailed);
                         kill(opened);
                     }
                 }
                 Ok(FromCell::End(end)) => {
                     cell.end.get_or_insert(end);
-                    self.cells.recent = Some((Instant::now(), packet.fds));
+                    cell.namespaces = packet.fds;
                 }
                 Ok(FromCell::Failed(step)) => {
                     tracing::error!(seq = cell.request.seq, step, "a cell could not be built");
@@ -234,6 +247,11 @@ impl Warden {
             .is_ok_and(|count| count > 0);
         let usage = opened.group.usage().map_err(logged).unwrap_or_default();
         self.cells.bury(opened.group);
+        let little = cell.request.runtime_resources.memory_bytes / RECENT_PART;
+        let namespaces = std::mem::take(&mut cell.namespaces);
+        if usage.peak_memory_bytes <= little.min(RECENT_BYTES) {
+            self.cells.recent = Some((Instant::now(), namespaces));
+        }
         self.finish(slot, cell, oom_killed, usage);
         self.cells.dig();
     }
