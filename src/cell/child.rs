@@ -2,7 +2,7 @@
 //! up by making its user namespace and becomes the cell's init.
 
 use crate::cell::error::{Result, Step};
-use crate::cell::report::{FromCell, GO, MAX_REPORT};
+use crate::cell::report::{FromCell, GO, Stdio, report_failure, tell};
 use crate::cell::{Spec, devices, init, mounts, procfs, rootfs};
 use crate::sys::{self, packet};
 use nix::errno::Errno;
@@ -10,15 +10,6 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use std::os::fd::{AsFd, OwnedFd};
-
-/// What the warden sends when the maps are written.
-#[derive(Debug)]
-pub struct Stdio {
-    /// The sealed memfd with the command.
-    pub command: OwnedFd,
-    /// Descriptors 0, 1 and 2 of the payload.
-    pub streams: [OwnedFd; 3],
-}
 
 /// Where the control socket lives in the child: the only descriptor it keeps of all those that the warden had open.
 const CONTROL: i32 = 3;
@@ -31,22 +22,6 @@ pub fn run(spec: &Spec<'_>, mut control: OwnedFd) -> ! {
         report_failure(&control, &error);
     }
     sys::exit_now(1)
-}
-
-/// Tells the warden's log which step failed. The socket may be gone; then nobody wants to know.
-pub fn report_failure(control: &OwnedFd, error: &crate::cell::error::CellError) {
-    let text = format!("{}: {}", error.step, error.source);
-    tell(control, &FromCell::Failed(text), &[]);
-}
-
-/// Sends a report, with descriptors beside it; one that is too long or comes too late is dropped.
-pub fn tell(control: &OwnedFd, message: &FromCell, fds: &[OwnedFd]) {
-    if let Ok(bytes) = serde_json::to_vec(message)
-        && bytes.len() <= MAX_REPORT
-    {
-        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        let _ = packet::send(control.as_fd(), &bytes, &fds);
-    }
 }
 
 /// `control` is replaced by its only copy that stays open.

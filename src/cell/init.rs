@@ -1,9 +1,9 @@
 //! PID 1 of a cell: forks the payload, gives up every right it has, reaps, reports how the payload ended, and ends; with
 //! it the kernel ends every process of the cell (pid_namespaces(7)). It holds nothing but its control socket.
 
-use crate::cell::child::{Stdio, tell};
 use crate::cell::error::{Result, Step};
 use crate::cell::report::FromCell;
+use crate::cell::report::{Stdio, tell};
 use crate::cell::{Sandbox, identity, payload};
 use crate::sys::{self, ChildEnd};
 use crate::warden::protocol::CellEnd;

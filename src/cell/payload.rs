@@ -1,11 +1,11 @@
 //! The tenant's command, from fork to execve: gives up every right first, then resolves the working directory and the
 //! command with what is left, and installs the seccomp filters last.
 
-use crate::cell::child::{Stdio, report_failure, tell};
 use crate::cell::command::{Decoded, MAX_ENCODED};
 use crate::cell::error::{Result, Step};
 use crate::cell::lookup::{self, Lookup};
 use crate::cell::report::FromCell;
+use crate::cell::report::{Stdio, report_failure, tell};
 use crate::cell::{Sandbox, identity};
 use crate::sys;
 use crate::warden::protocol::CellEnd;
