@@ -2,7 +2,7 @@
 //! up by making its user namespace and becomes the cell's init.
 
 use crate::cell::error::{Result, Step};
-use crate::cell::report::{FromCell, GO, MAX_REPORT};
+use crate::cell::report::{FromCell, GO, Stdio, report_failure, tell};
 use crate::cell::{Spec, devices, init, mounts, procfs, rootfs};
 use crate::sys::{self, packet};
 use nix::errno::Errno;
@@ -11,47 +11,21 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use std::os::fd::{AsFd, OwnedFd};
 
-/// What the warden sends when the maps are written.
-#[derive(Debug)]
-pub struct Stdio {
-    /// The sealed memfd with the command.
-    pub command: OwnedFd,
-    /// Descriptors 0, 1 and 2 of the payload.
-    pub streams: [OwnedFd; 3],
-}
-
 /// Where the control socket lives in the child: the only descriptor it keeps of all those that the warden had open.
 const CONTROL: i32 = 3;
 
 /// Builds the cell and runs its init. Never returns; a failure is reported to the warden before the end.
-pub fn run(spec: &Spec<'_>, control: OwnedFd) -> ! {
+pub fn run(spec: &Spec<'_>, mut control: OwnedFd) -> ! {
     let result =
-        build(spec, control).and_then(|(control, stdio)| init::run(spec.sandbox, control, stdio));
+        build(spec, &mut control).and_then(|stdio| init::run(spec.sandbox, &control, stdio));
     if let Err(error) = result {
-        report_failure(&error);
+        report_failure(&control, &error);
     }
     sys::exit_now(1)
 }
 
-/// Tells the warden's log which step failed. The socket may be gone; then nobody wants to know.
-pub fn report_failure(error: &crate::cell::error::CellError) {
-    let text = format!("{}: {}", error.step, error.source);
-    if let Ok(control) = sys::inherited_fd(CONTROL) {
-        tell(&control, &FromCell::Failed(text), &[]);
-    }
-}
-
-/// Sends a report, with descriptors beside it; one that is too long or comes too late is dropped.
-pub fn tell(control: &OwnedFd, message: &FromCell, fds: &[OwnedFd]) {
-    if let Ok(bytes) = serde_json::to_vec(message)
-        && bytes.len() <= MAX_REPORT
-    {
-        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        let _ = packet::send(control.as_fd(), &bytes, &fds);
-    }
-}
-
-fn build(spec: &Spec<'_>, control: OwnedFd) -> Result<(OwnedFd, Stdio)> {
+/// `control` is replaced by its only copy that stays open.
+fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<Stdio> {
     // The warden's end must be ours too; also set again below, since a change of ids clears it (prctl(2)).
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent death signal")?;
     nix::sys::prctl::set_dumpable(false).step("become not dumpable")?;
@@ -67,7 +41,7 @@ fn build(spec: &Spec<'_>, control: OwnedFd) -> Result<(OwnedFd, Stdio)> {
     setns(spec.template, CloneFlags::CLONE_NEWNS).step("enter the template")?;
     unshare(CloneFlags::CLONE_NEWNS).step("copy the template")?;
 
-    let control = keep_only(control)?;
+    keep_only(control)?;
     if let Some((layers, bytes)) = spec.fresh {
         rootfs::assemble(layers, &rootfs::Writable::Fresh(bytes), spec.uid_base)?;
     }
@@ -93,21 +67,20 @@ fn build(spec: &Spec<'_>, control: OwnedFd) -> Result<(OwnedFd, Stdio)> {
     nix::unistd::seteuid(owner).step("become the owner of the user namespace")?;
     unshare(CloneFlags::CLONE_NEWUSER).step("unshare the user namespace")?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent death signal")?;
-    tell(&control, &FromCell::UserNamespaceMade, &[]);
-    let stdio = wait_for_go(&control)?;
-    Ok((control, stdio))
+    tell(control, &FromCell::UserNamespaceMade, &[]);
+    wait_for_go(control)
 }
 
 /// Closes everything that was inherited but the control socket, which moves to [`CONTROL`]. Descriptors 0 and 1 of the
 /// warden are `/dev/null`; 2 is its log, which no process of a cell may hold, and becomes the same.
-fn keep_only(control: OwnedFd) -> Result<OwnedFd> {
+fn keep_only(control: &mut OwnedFd) -> Result<()> {
     let step = "keep only the control socket";
     sys::dup_onto(control.as_fd(), CONTROL, true).step(step)?;
     sys::dup_onto(std::io::stdin().as_fd(), 2, false).step(step)?;
+    let kept = sys::inherited_fd(CONTROL).step(step)?;
     // Its number is closed here, or it is CONTROL itself.
-    std::mem::forget(control);
-    sys::close_range(CONTROL + 1, u32::MAX).step(step)?;
-    sys::inherited_fd(CONTROL).step(step)
+    std::mem::forget(std::mem::replace(control, kept));
+    sys::close_range(CONTROL + 1, u32::MAX).step(step)
 }
 
 fn wait_for_go(control: &OwnedFd) -> Result<Stdio> {

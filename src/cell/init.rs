@@ -1,9 +1,9 @@
 //! PID 1 of a cell: forks the payload, gives up every right it has, reaps, reports how the payload ended, and ends; with
 //! it the kernel ends every process of the cell (pid_namespaces(7)). It holds nothing but its control socket.
 
-use crate::cell::child::{Stdio, tell};
 use crate::cell::error::{Result, Step};
 use crate::cell::report::FromCell;
+use crate::cell::report::{Stdio, tell};
 use crate::cell::{Sandbox, identity, payload};
 use crate::sys::{self, ChildEnd};
 use crate::warden::protocol::CellEnd;
@@ -13,7 +13,7 @@ use nix::unistd::{ForkResult, Pid};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Runs the payload to its end and reports it.
-pub fn run(sandbox: &Sandbox, control: OwnedFd, stdio: Stdio) -> Result<()> {
+pub fn run(sandbox: &Sandbox, control: &OwnedFd, stdio: Stdio) -> Result<()> {
     let main = match sys::fork().step("fork the payload")? {
         ForkResult::Child => payload::run(sandbox, control, stdio),
         ForkResult::Parent { child } => child,
@@ -26,11 +26,11 @@ pub fn run(sandbox: &Sandbox, control: OwnedFd, stdio: Stdio) -> Result<()> {
     identity::drop_capabilities()?;
     nix::sys::prctl::set_dumpable(false).step("become not dumpable")?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent death signal")?;
-    if peer_is_gone(&control)? {
+    if peer_is_gone(control)? {
         return Ok(());
     }
     let end = reap_until(main)?;
-    tell(&control, &FromCell::End(end), &namespaces());
+    tell(control, &FromCell::End(end), &namespaces());
     Ok(())
 }
 

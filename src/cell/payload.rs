@@ -1,11 +1,11 @@
 //! The tenant's command, from fork to execve: gives up every right first, then resolves the working directory and the
 //! command with what is left, and installs the seccomp filters last.
 
-use crate::cell::child::{Stdio, report_failure, tell};
 use crate::cell::command::{Decoded, MAX_ENCODED};
 use crate::cell::error::{Result, Step};
 use crate::cell::lookup::{self, Lookup};
 use crate::cell::report::FromCell;
+use crate::cell::report::{Stdio, report_failure, tell};
 use crate::cell::{Sandbox, identity};
 use crate::sys;
 use crate::warden::protocol::CellEnd;
@@ -22,13 +22,13 @@ const NOT_EXECUTABLE: i32 = 126;
 const NOT_FOUND: i32 = 127;
 
 /// Becomes the command. Never returns.
-pub fn run(sandbox: &Sandbox, control: OwnedFd, stdio: Stdio) -> ! {
+pub fn run(sandbox: &Sandbox, control: &OwnedFd, stdio: Stdio) -> ! {
     let Stdio { command, streams } = stdio;
     let prepared = confine(sandbox, &streams).and_then(|()| read_command(command));
     match prepared {
-        Ok(command) => start(sandbox, &control, &command),
+        Ok(command) => start(sandbox, control, &command),
         Err(error) => {
-            report_failure(&error);
+            report_failure(control, &error);
             sys::exit_now(NOT_EXECUTABLE)
         }
     }
@@ -106,10 +106,13 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
     };
     for filter in &sandbox.seccomp {
         if seccompiler::apply_filter(filter).is_err() {
-            report_failure(&crate::cell::error::CellError {
-                step: "install the seccomp filter".to_owned(),
-                source: Errno::last(),
-            });
+            report_failure(
+                control,
+                &crate::cell::error::CellError {
+                    step: "install the seccomp filter".to_owned(),
+                    source: Errno::last(),
+                },
+            );
             sys::exit_now(NOT_EXECUTABLE);
         }
     }

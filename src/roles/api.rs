@@ -2,8 +2,8 @@
 
 use crate::api::{Parts, Ready};
 use crate::profile::ProfileSet;
+use crate::roles::fds;
 use crate::roles::{API, ApiSettings, DATABASE, READY, WARDEN, jail};
-use crate::supervisor::fds;
 use crate::sys::polled::{Polled, register};
 use crate::sys::{self, packet};
 use crate::warden::client::Warden;

@@ -1,5 +1,5 @@
 //! The two hidden roles of the binary: `main` looks for them before any thread exists. Each finds the same descriptors
-//! open, see [`crate::supervisor::fds`].
+//! open, see [`crate::roles::fds`].
 
 pub mod api;
 mod jail;
@@ -20,6 +20,18 @@ pub const WARDEN_C: &CStr = c"role:warden";
 pub const READY: &[u8] = b"ready";
 /// The api's database in its state directory.
 pub const DATABASE: &str = "cellblock.db";
+
+/// Descriptor numbers that a role finds open, beside the standard streams.
+pub mod fds {
+    /// Control socket to the supervisor.
+    pub const CONTROL: i32 = 3;
+    /// Socket between the api process and the warden.
+    pub const LINK: i32 = 4;
+    /// memfd with the role's settings as JSON.
+    pub const SETTINGS: i32 = 5;
+    /// The lock on the data directory, held by whoever still runs.
+    pub const LOCK: i32 = 6;
+}
 
 /// What the api process is started with.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,6 +64,6 @@ pub fn run() -> Option<ExitCode> {
 
 /// Reads the role's settings.
 fn settings<T: serde::de::DeserializeOwned>() -> Result<T, Box<dyn std::error::Error>> {
-    let file = std::fs::File::from(crate::sys::inherited_fd(crate::supervisor::fds::SETTINGS)?);
+    let file = std::fs::File::from(crate::sys::inherited_fd(crate::roles::fds::SETTINGS)?);
     Ok(serde_json::from_reader(std::io::BufReader::new(file))?)
 }

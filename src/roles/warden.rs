@@ -1,7 +1,7 @@
 //! The warden's start.
 
 use crate::roles::READY;
-use crate::supervisor::fds;
+use crate::roles::fds;
 use crate::sys::{self, packet};
 use crate::warden::server::{self, Settings};
 use std::os::fd::AsFd;

@@ -1,5 +1,6 @@
 //! Starting our own binary again in another role, and waiting for it.
 
+use crate::roles::fds;
 use crate::sys::{self, Cloned, packet};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
@@ -13,18 +14,6 @@ use std::ffi::CString;
 use std::io::{Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
-
-/// Descriptor numbers that a role finds open, beside the standard streams.
-pub mod fds {
-    /// Control socket to the supervisor.
-    pub const CONTROL: i32 = 3;
-    /// Socket between the api process and the warden.
-    pub const LINK: i32 = 4;
-    /// memfd with the role's settings as JSON.
-    pub const SETTINGS: i32 = 5;
-    /// The lock on the data directory, held by whoever still runs.
-    pub const LOCK: i32 = 6;
-}
 
 /// Our own binary in a memfd that nobody can change.
 #[derive(Debug)]

@@ -8,7 +8,7 @@
 mod child;
 mod setup;
 
-pub use child::{Program, fds};
+pub use child::Program;
 
 use crate::config::Config;
 use crate::roles::{API, ApiSettings, READY, WARDEN};

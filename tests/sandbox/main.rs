@@ -14,4 +14,5 @@ mod daemons;
 mod disk;
 mod floods;
 mod programs;
+mod quotas;
 mod state;

@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod broken_cells;
 mod crashes;
 mod disk_full;
 mod first_start;

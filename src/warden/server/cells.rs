@@ -1,7 +1,7 @@
 //! The life of cells in the warden: accepted (pipes made, the api has its ends), opened, mapped and running, gone,
 //! buried. A cell is gone when its init is: the kernel ends an init only after every other process of its pid namespace.
 
-use crate::cell::child::Stdio;
+use crate::cell::report::Stdio;
 use crate::cell::report::{FromCell, GO, MAX_REPORT};
 use crate::cell::userns;
 use crate::cgroup::{CellGroup, CgroupError, RuntimeGroup};

@@ -1,6 +1,6 @@
 //! From an accepted request to a cell that builds itself: pipes, group, clone.
 
-use crate::cell::child::Stdio;
+use crate::cell::report::Stdio;
 use crate::cell::{self, Spec};
 use crate::warden::protocol::{CellEnd, Failure, Filesystem, Reply};
 use crate::warden::server::catalogue::State;

@@ -1,0 +1,27 @@
+//! A cell that can't be built: an error of the server's with its reason in the log, never a made-up outcome.
+
+use crate::needs;
+use crate::support::server::Options;
+use crate::support::{Server, alone, assert_error};
+use serde_json::json;
+
+#[test]
+fn a_step_that_fails_is_a_500_and_named_in_the_log() {
+    needs!(Root, Unshare);
+    let _turn = alone();
+    // Without CAP_MKNOD the devices of a cell can't be made.
+    let before = "set -- setpriv --bounding-set=-mknod --inh-caps=-mknod \"$@\"";
+    let server = Server::start(Options {
+        before: Some(before.to_owned()),
+        ..Options::default()
+    });
+    let body = json!({"command": "true", "args": ["x"]});
+    let reply = server.api.post("/v1/runtimes/example/exec", &body);
+    assert_error(&reply, 500, "internal");
+    assert!(!reply.text().contains("/dev"), "{}", reply.text());
+    let log = server.log();
+    assert!(
+        log.contains("make /dev/null") && log.contains("EPERM"),
+        "{log}"
+    );
+}
