@@ -77,4 +77,5 @@ def accelerator(kernel):
         text = log.read_text(errors="replace") if log.exists() else ""
         if "Kernel panic - not syncing: VFS" in text:
             return "kvm", "a probe guest ran"
-        return "tcg", f"a probe guest failed: {run.stderr.strip() or 'no output'}"
+        said = run.stderr.strip().splitlines() or ["no output"]
+        return "tcg", f"/dev/kvm opens, but a probe guest failed: {said[0]}"
