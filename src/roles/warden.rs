@@ -15,6 +15,8 @@ pub fn run() -> Result<(), Error> {
     let link = sys::inherited_fd(fds::LINK)?;
     // Only held: the data directory is free again when the last process of the service is gone.
     let _lock = sys::inherited_fd(fds::LOCK)?;
+    // The starter's may be stricter (a unit's UMask=0077), and the root directory of a runtime is made with it.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     nix::sys::prctl::set_dumpable(false)?;
     nix::sys::prctl::set_name(c"cellblock-warden")?;
     crate::log::init(settings.log_format);

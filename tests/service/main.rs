@@ -16,4 +16,5 @@ mod first_start;
 mod leftovers;
 mod missing_limits;
 mod processes;
+mod restarts;
 mod secrets;

@@ -373,7 +373,10 @@ fn mount(directory: &Path, record: &Record, layers: &Layers) -> JobResult {
     }
     rootfs::assemble(layers, &writable, base).map_err(other)?;
     let root = mounts::root().map_err(other)?;
-    for place in [c"proc", c"dev", c"tmp"] {
+    // In a persistent runtime /tmp is the tenant's own, to remove as well; nothing is mounted there.
+    let fresh_tmp = record.spec.filesystem != Filesystem::Persistent;
+    let places = [c"proc", c"dev"].into_iter();
+    for place in places.chain(fresh_tmp.then_some(c"tmp")) {
         if let Err(errno) = mounts::beneath_dir(root.as_fd(), place) {
             let place = place.to_string_lossy();
             return Err(JobError::BadImage(format!(
