@@ -4,7 +4,6 @@ Test programs know absolute paths (the server's binary, the checkout), so the gu
 """
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,17 +13,11 @@ from .rootdisk import make_disk
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
-# Emulated instructions are dear: a little optimisation pays within the first minute. Assertions stay on.
-OPTIMISED = {"CARGO_PROFILE_DEV_OPT_LEVEL": "1", "CARGO_PROFILE_DEV_DEBUG": "0"}
-
 
 def build():
     """Builds everything that the tests run. Gives the target directory and the programs by name, tests first."""
     command = ["cargo", "test", "--no-run", "--locked", "--message-format=json"]
-    environment = dict(os.environ, **OPTIMISED)
-    # A directory of its own, or these settings and the usual ones would undo each other's work.
-    environment["CARGO_TARGET_DIR"] = str(Path(os.environ.get("CARGO_TARGET_DIR") or CHECKOUT / "target").resolve() / "vm")
-    run = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, env=environment)
+    run = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
     if run.returncode != 0:
         raise Failure("cargo could not build the tests")
     tests, others = [], []
