@@ -235,11 +235,12 @@ pub fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<()> {
     .map(drop)
 }
 
-/// Takes as many descriptors as this process may have.
-pub fn raise_descriptor_limit() {
+/// Takes as many descriptors as this process may have, and tells how many that are.
+pub fn raise_descriptor_limit() -> u64 {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // It can only fail where it is not needed: at a limit that is as high already.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
+    // Asking fails for no resource that exists; what POSIX guarantees is the cautious answer.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((20, 20));
+    // It can only fail where it is not needed: at a limit that is as high already.
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    hard
 }

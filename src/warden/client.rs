@@ -263,7 +263,7 @@ fn streams(fds: Vec<OwnedFd>, stdin: bool) -> io::Result<Streams> {
     let mut fds = fds.into_iter();
     let mut next = || {
         fds.next()
-            .ok_or_else(|| io::Error::other("a pipe is missing"))
+            .ok_or_else(|| io::Error::other("a pipe is missing: this process may open no more"))
     };
     let stdout = pipe::Receiver::from_owned_fd(next()?)?;
     let stderr = pipe::Receiver::from_owned_fd(next()?)?;

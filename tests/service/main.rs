@@ -11,6 +11,7 @@ mod support;
 
 mod broken_cells;
 mod crashes;
+mod descriptors;
 mod disk_full;
 mod first_start;
 mod leftovers;

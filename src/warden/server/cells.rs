@@ -188,7 +188,7 @@ impl Warden {
         let Some(opened) = &cell.opened else { return };
         loop {
             let packet = match packet::receive(opened.control.as_fd(), &mut buffer) {
-                Err(Errno::EAGAIN) => return,
+                Err(Errno::EAGAIN | Errno::ENOMEM) => return,
                 Ok(Some(packet)) => packet,
                 Ok(None) | Err(_) => {
                     // Its end; the pidfd tells the rest.

@@ -95,9 +95,15 @@ fn receive(socket: &OwnedFd) -> JobResult {
     let packet = packet::receive(socket.as_fd(), &mut buffer)
         .map_err(|errno| JobError::Other(format!("no answer from the job: {errno}")))?
         .ok_or_else(died)?;
-    let result: Result<(), JobError> =
+    let result: Result<bool, JobError> =
         serde_json::from_slice(&buffer[..packet.length]).map_err(|_| died())?;
-    result.map(|()| packet.fds.into_iter().next())
+    let fd = packet.fds.into_iter().next();
+    match result? {
+        true if fd.is_none() => Err(JobError::Other(
+            "this process may open no more descriptors".to_owned(),
+        )),
+        _ => Ok(fd),
+    }
 }
 
 /// The child: keeps nothing of the warden's but its log, works, answers, ends.
@@ -111,11 +117,11 @@ fn run(result: OwnedFd, work: impl FnOnce() -> JobResult) -> ! {
     };
     let outcome = work();
     let (answer, fd) = match outcome {
-        Ok(fd) => (Ok(()), fd),
+        Ok(fd) => (Ok(fd.is_some()), fd),
         Err(error) => (Err(error), None),
     };
     let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
-    if let Ok(bytes) = serde_json::to_vec::<Result<(), JobError>>(&answer) {
+    if let Ok(bytes) = serde_json::to_vec::<Result<bool, JobError>>(&answer) {
         let _ = packet::send(socket.as_fd(), &bytes, &fds);
     }
     sys::exit_now(0)

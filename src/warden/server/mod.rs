@@ -188,7 +188,7 @@ impl Warden {
             let packet = match packet::receive(self.api.as_fd(), &mut buffer) {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return Ok(false),
-                Err(Errno::EAGAIN) => return Ok(true),
+                Err(Errno::EAGAIN | Errno::ENOMEM) => return Ok(true),
                 Err(Errno::ECONNRESET) => return Ok(false),
                 Err(Errno::EMSGSIZE) => {
                     tracing::error!("a request longer than {MAX_MESSAGE} bytes was dropped");
@@ -222,8 +222,8 @@ impl Warden {
                 Ok(()) => {
                     self.outgoing.pop_front();
                 }
-                // ETOOMANYREFS: too many descriptors are under way (unix(7)); they are fewer soon.
-                Err(Errno::EAGAIN | Errno::ETOOMANYREFS | Errno::ENOBUFS) => break,
+                Err(Errno::EAGAIN) => break,
+                Err(errno) if packet::is_shortage(errno) => break,
                 Err(Errno::EPIPE | Errno::ECONNRESET) => {
                     self.outgoing.clear();
                 }

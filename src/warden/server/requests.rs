@@ -82,7 +82,13 @@ impl Warden {
         let policy = self.policies.get(profile).ok_or(Failure::UnknownProfile)?;
         check_resources(&request.runtime_resources, &request.cell_resources, policy)?;
         check_hostname(&request.hostname)?;
-        let [command]: [OwnedFd; 1] = fds.try_into().map_err(|_| invalid("command"))?;
+        let [command]: [OwnedFd; 1] = fds.try_into().map_err(|fds: Vec<_>| {
+            // An honest api process sends one; it is lost where this process may open no more.
+            match fds.is_empty() {
+                true => Failure::NoRoom("descriptors".to_owned()),
+                false => invalid("command"),
+            }
+        })?;
         check_command(&command)?;
         if self.cells.by_seq(request.seq).is_some() {
             return Err(invalid("seq"));
