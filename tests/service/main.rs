@@ -19,3 +19,4 @@ mod missing_limits;
 mod processes;
 mod restarts;
 mod secrets;
+mod supervision;
