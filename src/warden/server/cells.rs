@@ -1,15 +1,17 @@
 //! The life of cells in the warden: accepted (pipes made, the api has its ends), opened, mapped and running, gone,
 //! buried. A cell is gone when its init is: the kernel ends an init only after every other process of its pid namespace.
 
-use crate::cell::report::Stdio;
-use crate::cell::report::{FromCell, GO, MAX_REPORT};
+use crate::cell::report::{FromCell, GO, MAX_REPORT, Stdio};
 use crate::cell::userns;
-use crate::cgroup::{CellGroup, CgroupError, RuntimeGroup};
+use crate::cgroup::{CellGroup, CgroupError};
 use crate::resources::{CellResources, MIB, RuntimeResources, Usage};
 use crate::sys::{self, packet};
 use crate::warden::protocol::{CellEnd, Reply};
 use crate::warden::server::Warden;
 use crate::warden::server::catalogue::State;
+use crate::warden::server::graves::{Grave, Graves};
+use crate::warden::server::jobs::Lane;
+use crate::warden::server::runtimes::Purpose;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::collections::HashMap;
@@ -64,11 +66,13 @@ pub(super) struct Cell {
     cpu_exceeded: bool,
 }
 
-/// A group that may still be busy for a moment after its last process is gone.
+/// A cell whose last process is gone.
 #[derive(Debug)]
-enum Grave {
-    Cell(CellGroup),
-    Runtime(RuntimeGroup),
+pub struct Gone {
+    slot: u32,
+    cell: Cell,
+    oom_killed: bool,
+    usage: Usage,
 }
 
 /// All cells.
@@ -77,12 +81,12 @@ pub struct Cells {
     slots: HashMap<u32, Cell>,
     by_seq: HashMap<u64, u32>,
     next: u32,
-    graves: Vec<Grave>,
+    pub(super) graves: Graves,
     /// Namespaces of the cell that ended last, and when. Their ids are inode numbers, which the kernel gives out again
     /// at once: held for [`RECENT`], the next cell's differ, and whoever compares two execs sees that nothing is shared.
     /// Not held after a cell that used much memory: what it left in its tmpfs and shared memory is charged to its runtime
-    /// until they are let go.
-    recent: Option<(Instant, Vec<OwnedFd>)>,
+    /// until they are let go. Beside them the runtime, whose disk they may hold.
+    recent: Option<(Instant, Uuid, Vec<OwnedFd>)>,
 }
 
 const RECENT: Duration = Duration::from_secs(2);
@@ -119,11 +123,6 @@ impl Cells {
         self.slots.get_mut(&slot)
     }
 
-    /// Removes a cell's group when it is empty.
-    pub(super) fn bury(&mut self, group: CellGroup) {
-        self.graves.push(Grave::Cell(group));
-    }
-
     /// The slot of an exec.
     pub fn by_seq(&self, seq: u64) -> Option<u32> {
         self.by_seq.get(&seq).copied()
@@ -144,29 +143,10 @@ impl Cells {
             .for_each(kill);
     }
 
-    /// Removes a runtime's group, now or when it is empty.
-    pub fn bury_runtime(&mut self, group: RuntimeGroup) {
-        // It may hold the runtime's disk.
-        self.recent = None;
-        self.graves.push(Grave::Runtime(group));
-        self.dig();
-    }
-
-    /// Removes the groups that are empty by now; the others stay for the next time.
-    fn dig(&mut self) {
-        self.graves.retain(|grave| {
-            let removed = match grave {
-                Grave::Cell(group) => group.remove(),
-                Grave::Runtime(group) => group.remove(),
-            };
-            match removed {
-                Ok(removed) => !removed,
-                Err(error) => {
-                    tracing::error!(error = &error as &dyn Error, "a cgroup is left behind");
-                    false
-                }
-            }
-        });
+    /// Takes what is held of a runtime's last cell.
+    pub fn take_recent(&mut self, id: Uuid) -> Vec<OwnedFd> {
+        let recent = self.recent.take_if(|(_, of, _)| *of == id);
+        recent.map_or_else(Vec::new, |(_, _, held)| held)
     }
 }
 
@@ -246,14 +226,25 @@ impl Warden {
             .map_err(logged)
             .is_ok_and(|count| count > 0);
         let usage = opened.group.usage().map_err(logged).unwrap_or_default();
-        self.cells.bury(opened.group);
+        self.cells.graves.bury(Grave::Cell(opened.group));
         let little = cell.request.runtime_resources.memory_bytes / RECENT_PART;
         let namespaces = std::mem::take(&mut cell.namespaces);
-        if usage.peak_memory_bytes <= little.min(RECENT_BYTES) {
-            self.cells.recent = Some((Instant::now(), namespaces));
+        let id = cell.request.runtime;
+        let gone = Gone {
+            slot,
+            cell,
+            oom_killed,
+            usage,
+        };
+        if usage.peak_memory_bytes > little.min(RECENT_BYTES) && !namespaces.is_empty() {
+            // Its memory is free before its end is told: the next exec may need it.
+            let purpose = Purpose::Bury(Box::new(gone));
+            self.start_job(Lane::Release, purpose, namespaces, || Ok(None));
+        } else {
+            self.cells.recent = Some((Instant::now(), id, namespaces));
+            self.finish(gone);
         }
-        self.finish(slot, cell, oom_killed, usage);
-        self.cells.dig();
+        self.cells.graves.dig();
     }
 
     /// Ends an exec whose cell was never opened.
@@ -262,10 +253,22 @@ impl Warden {
             return;
         };
         cell.end = Some(end);
-        self.finish(slot, cell, false, Usage::default());
+        self.finish(Gone {
+            slot,
+            cell,
+            oom_killed: false,
+            usage: Usage::default(),
+        });
     }
 
-    fn finish(&mut self, slot: u32, cell: Cell, oom_killed: bool, usage: Usage) {
+    /// Answers for a cell that is gone.
+    pub(super) fn finish(&mut self, gone: Gone) {
+        let Gone {
+            slot,
+            cell,
+            oom_killed,
+            usage,
+        } = gone;
         let Request {
             seq, runtime: id, ..
         } = cell.request;
@@ -344,10 +347,10 @@ impl Warden {
                 kill(opened);
             }
         }
-        self.cells.dig();
+        self.cells.graves.dig();
         self.cells
             .recent
-            .take_if(|(since, _)| now.duration_since(*since) >= RECENT);
+            .take_if(|(since, ..)| now.duration_since(*since) >= RECENT);
         self.evict_idle(now);
     }
 }

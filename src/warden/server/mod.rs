@@ -4,9 +4,11 @@
 //!
 //! It ends, and every cell with it, when the api process or the supervisor is gone.
 
+mod building;
 mod catalogue;
 mod cells;
 pub mod disk;
+mod graves;
 mod jobs;
 mod opening;
 mod policy;

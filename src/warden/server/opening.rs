@@ -5,6 +5,7 @@ use crate::cell::{self, Spec};
 use crate::warden::protocol::{CellEnd, Failure, Filesystem, Reply};
 use crate::warden::server::catalogue::State;
 use crate::warden::server::cells::{Opened, Request, kill};
+use crate::warden::server::graves::Grave;
 use crate::warden::server::{Source, Warden, nonblocking};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -99,7 +100,7 @@ impl Warden {
         let opened = match cell::open(&spec) {
             Ok(opened) => opened,
             Err(error) => {
-                self.cells.bury(group);
+                self.cells.graves.bury(Grave::Cell(group));
                 return Err(error.into());
             }
         };
@@ -114,7 +115,7 @@ impl Warden {
         if let Err(errno) = watched {
             kill(&opened);
             let _ = nix::sys::wait::waitpid(opened.pid, None);
-            self.cells.bury(opened.group);
+            self.cells.graves.bury(Grave::Cell(opened.group));
             return Err(errno.into());
         }
         if let Some(cell) = self.cells.get_mut(slot) {
