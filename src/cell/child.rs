@@ -3,7 +3,7 @@
 
 use crate::cell::error::{Result, Step};
 use crate::cell::report::{FromCell, GO, Stdio, report_failure, tell};
-use crate::cell::{Spec, devices, init, mounts, procfs, rootfs};
+use crate::cell::{Spec, devices, init, mounts, procfs, rootfs, userns};
 use crate::sys::{self, packet};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -61,11 +61,7 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<Stdio> {
     nix::unistd::sethostname(spec.hostname).step("set the host name")?;
     // POSIX message queues and SysV objects live in the ipc namespace that the clone made.
 
-    // The user namespace's owner is who made it, and the kernel counts what is limited per user (inotify instances,
-    // message queues, pending signals) against the owner too: that must be the runtime, not the host's root.
-    let owner = nix::unistd::Uid::from_raw(spec.uid_base);
-    nix::unistd::seteuid(owner).step("become the owner of the user namespace")?;
-    unshare(CloneFlags::CLONE_NEWUSER).step("unshare the user namespace")?;
+    userns::unshare_as(spec.uid_base)?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent death signal")?;
     tell(control, &FromCell::UserNamespaceMade, &[]);
     wait_for_go(control)
