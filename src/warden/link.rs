@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
-type Answer = Result<(Reply, Vec<OwnedFd>), WardenError>;
+/// The reply and what came with it.
+pub type Answer = Result<(Reply, Vec<OwnedFd>), WardenError>;
 
 /// What goes beside a request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ask {
     /// A descriptor to pass.
     pub fd: Option<OwnedFd>,
@@ -172,6 +173,8 @@ async fn talk(
                 let sent = match call {
                     None => return true,
                     Some(Call::Tell(message)) => send(&socket, &message, None).await,
+                    // Whoever asked has gone.
+                    Some(Call::Ask { answer, .. }) if answer.is_closed() => Ok(()),
                     Some(Call::Ask { seq, message, ask, answer }) => {
                         pending.answers.insert(seq, answer);
                         ask.ended.map(|ended| pending.ends.insert(seq, ended));

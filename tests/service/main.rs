@@ -16,6 +16,7 @@ mod disk_full;
 mod first_start;
 mod leftovers;
 mod missing_limits;
+mod mounting;
 mod processes;
 mod restarts;
 mod secrets;

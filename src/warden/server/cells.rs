@@ -1,4 +1,4 @@
-//! The life of cells in the warden: accepted (pipes made, the api has its ends), opened, mapped and running, gone,
+//! The life of cells in the warden: accepted (pipes made), opened, mapped and running (the api has its ends), gone,
 //! buried. A cell is gone when its init is: the kernel ends an init only after every other process of its pid namespace.
 
 use crate::cell::report::{FromCell, GO, MAX_REPORT, Stdio};
@@ -6,7 +6,7 @@ use crate::cell::userns;
 use crate::cgroup::{CellGroup, CgroupError};
 use crate::resources::{CellResources, MIB, RuntimeResources, Usage};
 use crate::sys::{self, packet};
-use crate::warden::protocol::{CellEnd, Reply};
+use crate::warden::protocol::{CellEnd, Failure, Reply};
 use crate::warden::server::Warden;
 use crate::warden::server::catalogue::State;
 use crate::warden::server::graves::{Grave, Graves};
@@ -55,6 +55,10 @@ pub(super) struct Cell {
     pub(super) uid_base: u32,
     /// Until they are handed to the cell.
     stdio: Option<Stdio>,
+    /// The api's ends of the pipes, until it is told that the command runs.
+    pub(super) ends: Option<Vec<OwnedFd>>,
+    /// Why it was never opened.
+    failure: Option<Failure>,
     /// None while the runtime is being mounted.
     pub(super) opened: Option<Opened>,
     /// The first report of its end.
@@ -108,6 +112,8 @@ impl Cells {
             request,
             uid_base,
             stdio: Some(stdio),
+            ends: None,
+            failure: None,
             opened: None,
             end: None,
             namespaces: Vec::new(),
@@ -166,14 +172,15 @@ impl Warden {
             return;
         };
         let Some(opened) = &cell.opened else { return };
+        let mut started = None;
         loop {
             let packet = match packet::receive(opened.control.as_fd(), &mut buffer) {
-                Err(Errno::EAGAIN | Errno::ENOMEM) => return,
+                Err(Errno::EAGAIN | Errno::ENOMEM) => break,
                 Ok(Some(packet)) => packet,
                 Ok(None) | Err(_) => {
                     // Its end; the pidfd tells the rest.
                     let _ = self.epoll.delete(&opened.control);
-                    return;
+                    break;
                 }
             };
             match serde_json::from_slice(&buffer[..packet.length]) {
@@ -181,11 +188,14 @@ impl Warden {
                     let Some(stdio) = cell.stdio.take() else {
                         continue;
                     };
-                    if let Err(error) = start(opened, cell.uid_base, &stdio) {
-                        // It may just have been killed; if not, this line is the reason that it is now.
-                        tracing::warn!(error = error.as_ref(), "a cell could not be started");
-                        cell.end.get_or_insert(CellEnd::SetupFailed);
-                        kill(opened);
+                    match start(opened, cell.uid_base, &stdio) {
+                        Ok(()) => started = cell.ends.take().map(|ends| (cell.request.seq, ends)),
+                        Err(error) => {
+                            // It may just have been killed; if not, this line is the reason that it is now.
+                            tracing::warn!(error = error.as_ref(), "a cell could not be started");
+                            cell.end.get_or_insert(CellEnd::SetupFailed);
+                            kill(opened);
+                        }
                     }
                 }
                 Ok(FromCell::End(end)) => {
@@ -198,6 +208,9 @@ impl Warden {
                 }
                 Err(error) => tracing::error!(%error, "a cell's report is malformed"),
             }
+        }
+        if let Some((seq, ends)) = started {
+            self.reply(&Reply::Started { seq }, ends);
         }
     }
 
@@ -247,12 +260,12 @@ impl Warden {
         self.cells.graves.dig();
     }
 
-    /// Ends an exec whose cell was never opened.
-    pub(super) fn end_unopened(&mut self, slot: u32, end: CellEnd) {
+    /// Ends an exec whose cell was never opened: that failed or, where there is no failure, it was killed.
+    pub(super) fn end_unopened(&mut self, slot: u32, failure: Option<Failure>) {
         let Some(mut cell) = self.cells.slots.remove(&slot) else {
             return;
         };
-        cell.end = Some(end);
+        cell.failure = failure;
         self.finish(Gone {
             slot,
             cell,
@@ -273,18 +286,22 @@ impl Warden {
             seq, runtime: id, ..
         } = cell.request;
         self.cells.by_seq.remove(&seq);
-        let end = cell.end.unwrap_or(CellEnd::Killed);
-        let cpu_exceeded = cell.cpu_exceeded;
-        self.reply(
-            &Reply::Ended {
-                seq,
-                end,
-                oom_killed,
-                cpu_exceeded,
-                usage,
-            },
-            Vec::new(),
-        );
+        let ended = Reply::Ended {
+            seq,
+            end: cell.end.unwrap_or(CellEnd::Killed),
+            oom_killed,
+            cpu_exceeded: cell.cpu_exceeded,
+            usage,
+        };
+        if let Some(failure) = cell.failure {
+            self.reply(&Reply::Failed { seq, failure }, Vec::new());
+        } else {
+            // An end follows a start, even if the command itself did not come so far.
+            if let Some(ends) = cell.ends {
+                self.reply(&Reply::Started { seq }, ends);
+            }
+            self.reply(&ended, Vec::new());
+        }
         if let Some(runtime) = self.catalogue.get(id) {
             runtime.cells.remove(&slot);
             if let State::Mounted(mounted) = &mut runtime.state {
@@ -313,7 +330,7 @@ impl Warden {
         {
             waiting.retain(|waiting| *waiting != slot);
         }
-        self.end_unopened(slot, CellEnd::Killed);
+        self.end_unopened(slot, None);
     }
 
     /// A notification of the memory controller: kills the cell at the first kill that is counted. With v2 the kernel has

@@ -8,7 +8,7 @@ use crate::cell::rootfs::Layers;
 use crate::image::ImageError;
 use crate::log::chain;
 use crate::resources::{MIB, RuntimeResources};
-use crate::warden::protocol::{CellEnd, Failure, Reply, RuntimeSpec};
+use crate::warden::protocol::{Failure, Reply, RuntimeSpec};
 use crate::warden::server::catalogue::{Closing, Mounted, Record, State};
 use crate::warden::server::cells::Gone;
 use crate::warden::server::graves::Grave;
@@ -214,9 +214,9 @@ impl Warden {
                         waiting.into_iter().for_each(|slot| self.open_cell(slot));
                     }
                     Err(error) => {
-                        failure(id, &error);
+                        let failure = failure(id, &error);
                         for slot in waiting {
-                            self.end_unopened(slot, CellEnd::SetupFailed);
+                            self.end_unopened(slot, Some(failure.clone()));
                         }
                     }
                 }
