@@ -31,6 +31,11 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<Stdio> {
     nix::sys::prctl::set_dumpable(false).step("become not dumpable")?;
     nix::sys::prctl::set_name(c"init").step("set the name")?;
     umask(Mode::empty());
+    // Before anything that waits: among what the warden had open are the pipe ends of other cells, whose readers wait for
+    // the last one to be closed.
+    let mut needed = vec![control.as_fd(), spec.template];
+    needed.extend(spec.attach.iter().map(AsFd::as_fd));
+    sys::close_all_but(&needed).step("close what other cells need")?;
 
     for file in spec.attach {
         // "0" is the writer itself. The write waits for an RCU grace period: here only this cell waits with it.
