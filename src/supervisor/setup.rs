@@ -156,11 +156,21 @@ impl Home {
         self.data_dir.join("admin-token")
     }
 
-    /// On the first start without a token of the operator's, makes one.
+    /// On the first start without a token of the operator's, makes one. With one, an earlier one that was made goes: it is
+    /// replaced for good, not until the variable is gone.
     fn ensure_token(&self, state: &Path) -> Result<(), Error> {
         let path = self.token_path();
+        if std::env::var_os(TOKEN_VARIABLE).is_some() {
+            self.admin_token()?;
+            return match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(format!("{}: {error}", path.display()).into())
+                }
+                _ => Ok(()),
+            };
+        }
         let first_start = !state.join(crate::roles::DATABASE).exists();
-        if std::env::var_os(TOKEN_VARIABLE).is_some() || path.exists() || !first_start {
+        if path.exists() || !first_start {
             return Ok(());
         }
         let token = format!("cb_{}", hex(&random::<32>()?));

@@ -99,6 +99,34 @@ fn a_given_token_is_taken_and_a_short_one_refused() {
 }
 
 #[test]
+fn a_replaced_token_does_not_come_back() {
+    needs!(Root, Unshare);
+    let _turn = alone();
+    let server = Server::start(Options::default());
+    let (old, new) = (server.api.token.clone(), "n".repeat(40));
+    server.stop();
+    let given = Options {
+        token: Some(new.clone()),
+        ..Options::default()
+    };
+    let server = server.restart_with(given.clone());
+    let status = |token: &str, port| {
+        let api = crate::support::Api::new(port, token);
+        api.get("/v1/runtimes").status
+    };
+    let port = server.api.port;
+    assert_eq!((status(&old, port), status(&new, port)), (401, 200));
+    server.stop();
+    // Without the variable; the options of a token only tell the test which one to use.
+    let server = server.restart_with(Options {
+        before: Some("unset CELLBLOCK_ADMIN_TOKEN".to_owned()),
+        ..given
+    });
+    assert_eq!((status(&old, port), status(&new, port)), (401, 200));
+    server.stop();
+}
+
+#[test]
 fn a_restart_keeps_runtimes_files_and_token() {
     needs!(Root);
     let _turn = alone();
