@@ -8,8 +8,7 @@ mod raw;
 pub use bounds::ExecBounds;
 pub use raw::RawConfig;
 
-use crate::cell::userns::RANGE;
-use crate::resources::MIB;
+use crate::resources::{MIB, RANGE};
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

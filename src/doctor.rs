@@ -95,12 +95,7 @@ pub fn refusal(config: &Config) -> Option<String> {
 }
 
 fn kernel() -> Result<String, String> {
-    let name = nix::sys::utsname::uname().map_err(|errno| errno.to_string())?;
-    let release = name.release().to_string_lossy().into_owned();
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|n| n.parse().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let (release, version) = sys::kernel();
     if version >= KERNEL {
         Ok(release)
     } else {

@@ -5,6 +5,13 @@ use serde::{Deserialize, Serialize};
 /// One mebibyte in bytes.
 pub const MIB: u64 = 1024 * 1024;
 
+/// Ids in one runtime's range: 0 to 65535 inside.
+pub const RANGE: u32 = 65_536;
+
+/// The uid and gid that a cell's init runs as, inside: none that a command can become, so a command can neither signal nor
+/// trace it.
+pub const INIT_ID: u32 = RANGE - 2;
+
 /// Limits of everything that runs in one runtime at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimeResources {

@@ -8,7 +8,7 @@ pub mod polled;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigHandler, SigSet, Signal};
 use nix::unistd::{ForkResult, Pid};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -205,6 +205,15 @@ pub fn reset_signals() -> Result<()> {
     SigSet::empty().thread_set_mask()
 }
 
+/// Ignores signals, until [`reset_signals`] in a child.
+pub fn ignore_signals(signals: &[Signal]) -> Result<()> {
+    for signal in signals {
+        // SAFETY: SIG_IGN installs no handler code.
+        unsafe { nix::sys::signal::signal(*signal, SigHandler::SigIgn) }?;
+    }
+    Ok(())
+}
+
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChildEnd {
@@ -247,6 +256,18 @@ pub fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<()> {
         )
     })
     .map(drop)
+}
+
+/// The running kernel's release, such as `6.1.0-13-amd64`, and its first two numbers; zeros where it has none.
+pub fn kernel() -> (String, (u32, u32)) {
+    let release = nix::sys::utsname::uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|n| n.parse().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (release, version)
 }
 
 /// Takes as many descriptors as this process may have, and tells how many that are.

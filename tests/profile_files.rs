@@ -204,6 +204,11 @@ fn a_directorys_policy_replaces_the_embedded_one_for_embedded_profiles_too() {
 fn bad_files_are_refused_with_file_field_and_remedy() {
     let cases = [
         ("uid = 0", "uid = 65536", "identity.uid: 65536 is outside"),
+        (
+            "gid = 0",
+            "gid = 65534",
+            "identity.gid: 65534 is that of a cell's init",
+        ),
         ("uid = 0", "uid = -1", "expected u32"),
         ("uid = 0\n", "", "missing field `uid`"),
         (

@@ -2,7 +2,8 @@
 //! see. Causes go to the log under the request id.
 
 use crate::exec::{AdmissionError, ExecError};
-use crate::runtime::{Invalid, RuntimeError, chain};
+use crate::log::chain;
+use crate::runtime::{Invalid, RuntimeError};
 use crate::warden::client::WardenError;
 use crate::warden::protocol::Failure;
 use axum::body::Body;
@@ -86,7 +87,7 @@ impl ApiError {
     }
 
     /// Our own failure; the client learns nothing but the request id.
-    pub fn internal(cause: &dyn std::error::Error) -> Self {
+    pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
         let message =
             "the server failed to carry this out; the log has details under the request id";
         Self::new(Code::Internal, message).because(cause)
@@ -98,7 +99,7 @@ impl ApiError {
         self
     }
 
-    fn because(mut self, cause: &dyn std::error::Error) -> Self {
+    fn because(mut self, cause: &(dyn std::error::Error + 'static)) -> Self {
         self.cause = Some(chain(cause));
         self
     }

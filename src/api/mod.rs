@@ -22,8 +22,9 @@ mod server;
 
 use crate::config::{Config, ConfigError, memory_bytes};
 use crate::exec::{Admission, Executor};
+use crate::log::chain;
 use crate::resources::MIB;
-use crate::runtime::{CreateRequest, HostSizes, Profiles, RuntimeError, Runtimes, chain};
+use crate::runtime::{CreateRequest, HostSizes, Profiles, RuntimeError, Runtimes};
 use crate::store::{Store, StoreError};
 use crate::tenant::{TenantError, Tenants};
 use crate::warden::client::Warden;
@@ -63,8 +64,6 @@ pub struct Parts {
 pub struct Ready {
     /// Where it listens.
     pub address: SocketAddr,
-    /// There was no state before.
-    pub first_start: bool,
 }
 
 /// Why the service did not start.
@@ -123,10 +122,7 @@ pub async fn run(
     }
     let app = Arc::new(app);
     let mut server = Server::new(routes::router(app.clone()), app.config.max_connections);
-    ready(&Ready {
-        address,
-        first_start,
-    });
+    ready(&Ready { address });
     server.accept(listener, shutdown).await;
 
     tracing::info!("shutting down");

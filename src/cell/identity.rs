@@ -6,10 +6,6 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
-/// The uid and gid that a cell's init runs as, inside: none that a command can become, so a command can neither signal
-/// nor trace it.
-pub const INIT_ID: u32 = crate::cell::userns::RANGE - 2;
-
 /// Becomes `uid` and `gid` (ids of the caller's user namespace), with no supplementary group. Groups go before the
 /// gid and the gid before the uid: afterwards the right to change them is gone.
 pub fn become_ids(uid: u32, gid: u32) -> Result<()> {

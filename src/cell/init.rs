@@ -5,6 +5,7 @@ use crate::cell::error::{Result, Step};
 use crate::cell::report::FromCell;
 use crate::cell::report::{Stdio, tell};
 use crate::cell::{Sandbox, identity, payload};
+use crate::resources::INIT_ID;
 use crate::sys::{self, ChildEnd};
 use crate::warden::protocol::CellEnd;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,7 +23,7 @@ pub fn run(sandbox: &Sandbox, control: &OwnedFd, stdio: Stdio) -> Result<()> {
     // Until here they were the host's /dev/null: nothing of the host stays open in the cell.
     sys::close_range(0, 2).step("close the standard streams")?;
     identity::drop_bounding_set()?;
-    identity::become_ids(identity::INIT_ID, identity::INIT_ID)?;
+    identity::become_ids(INIT_ID, INIT_ID)?;
     identity::drop_capabilities()?;
     nix::sys::prctl::set_dumpable(false).step("become not dumpable")?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent death signal")?;

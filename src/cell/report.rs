@@ -1,6 +1,7 @@
 //! What a cell tells the warden over its control socket, and the one message that the warden sends.
 //!
-//! Up: [`UserNamespaceMade`](FromCell::UserNamespaceMade) once, then at the most one [`FromCell::End`]. Down: one [`GO`]
+//! Up: [`UserNamespaceMade`](FromCell::UserNamespaceMade) once, then how it ended: from init, and before
+//! that from the payload where it could not become the command. The first word counts. Down: one [`GO`]
 //! with the descriptors of [`Stdio`], after the maps are written. SOCK_SEQPACKET keeps the messages apart.
 
 use crate::cell::error::CellError;

@@ -1,6 +1,7 @@
 //! User namespaces of a runtime's uid range: ids 0 to 65535 inside are `base` to `base + 65535` outside.
 
 use crate::cell::error::{Result, Step};
+use crate::resources::RANGE;
 use crate::sys::{self, Cloned};
 use caps::{CapSet, Capability};
 use nix::errno::Errno;
@@ -8,9 +9,6 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, Uid, seteuid};
 use std::os::fd::OwnedFd;
-
-/// Ids in one runtime's range.
-pub const RANGE: u32 = 65536;
 
 /// Makes the caller a user namespace that belongs to `owner`: the kernel counts what is limited per user (inotify
 /// instances, message queues, pending signals) against the owner too, and that must be the runtime, not the host's root.

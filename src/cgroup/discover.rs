@@ -80,19 +80,8 @@ pub(super) fn has_file(anchor: &Path, name: &str, since: (u32, u32)) -> bool {
     }
     match files::children(anchor).unwrap_or_default().first() {
         Some(group) => group.join(name).exists(),
-        None => kernel_release() >= since,
+        None => crate::sys::kernel().1 >= since,
     }
-}
-
-/// Major and minor number of the running kernel; (0, 0) if it can't be told.
-pub(super) fn kernel_release() -> (u32, u32) {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    parse_release(&release).unwrap_or_default()
-}
-
-fn parse_release(text: &str) -> Option<(u32, u32)> {
-    let mut parts = text.split(|c: char| !c.is_ascii_digit());
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -133,13 +122,5 @@ mod tests {
         assert_eq!(anchored(Some(&shell), &[manager]), Path::new("/cg"));
         assert_eq!(anchored(None, &[]), Path::new("/cg"));
         assert_eq!(anchored(Some("/cg"), &[]), Path::new("/cg"));
-    }
-
-    #[test]
-    fn kernel_releases_compare_by_number() {
-        assert_eq!(parse_release("6.18.44-fc-v669\n"), Some((6, 18)));
-        assert_eq!(parse_release("5.9-rc1"), Some((5, 9)));
-        assert_eq!(parse_release("x"), None);
-        assert!((5, 14) > (5, 9));
     }
 }

@@ -248,13 +248,7 @@ fn check_sizes(command: &str, args: &[String], env: &[(String, String)]) -> Resu
 }
 
 fn within(field: &str, value: u64, least: u64, most: u64) -> Result<u64, Invalid> {
-    if value < least || value > most {
-        return Err(Invalid::new(
-            field,
-            format!("is {value}, but must be from {least} to {most}"),
-        ));
-    }
-    Ok(value)
+    Invalid::within(field, value, least, most, "")
 }
 
 /// Where a command begins: in its home, or below it where a relative directory is named.

@@ -44,12 +44,6 @@ pub enum ProfileError {
     /// This build runs on an architecture that seccomp policies are not compiled for.
     #[error("seccomp policies can't be compiled for {0}; x86_64 and aarch64 are supported")]
     Arch(&'static str),
-    /// The running kernel's release can't be read, so rules with `minKernel` can't be decided.
-    #[error("/proc/sys/kernel/osrelease: can't be read; mount /proc")]
-    Kernel(#[source] std::io::Error),
-    /// The running kernel's release does not start with two numbers.
-    #[error("/proc/sys/kernel/osrelease: {0:?} does not start with two numbers like 6.1")]
-    KernelRelease(String),
     /// The BPF compiler refused, mostly because a program would be too large for the kernel.
     #[error("{file}: the policy can't be compiled; it has too many rules with arguments")]
     Compile {

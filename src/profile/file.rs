@@ -4,12 +4,10 @@ use super::error::InFile;
 use super::limits::{RawRlimit, check_rlimits};
 use super::seccomp::SeccompPolicy;
 use super::{Identity, Limits, ProcOptions, Profile, ProfileError};
+use crate::resources::{INIT_ID, RANGE};
 use serde::Deserialize;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-
-/// Ids inside a runtime's range.
-const RANGE: u32 = 65_536;
 
 /// The file as written. What decides about security has no default, so that leaving it out is an
 /// error.
@@ -107,6 +105,13 @@ impl RawIdentity {
                     field,
                     format!("{id} is outside a runtime's range"),
                     format!("write a value below {RANGE}"),
+                ));
+            }
+            if id == INIT_ID {
+                return Err(file.field(
+                    field,
+                    format!("{id} is that of a cell's init, which a command must not reach"),
+                    "write another value",
                 ));
             }
         }

@@ -16,7 +16,7 @@ mod set;
 pub use error::ProfileError;
 pub use limits::{Limit, Limits, Rlimit};
 pub use proc::{HidePid, ProcOptions, ProcSubset};
-pub use set::{DEFAULT_PROFILE, ProfileSet};
+pub use set::ProfileSet;
 
 use seccomp::{SeccompPolicy, Target};
 use seccompiler::BpfProgram;

@@ -9,9 +9,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Name of the profile of a runtime that asks for none.
-pub const DEFAULT_PROFILE: &str = "default";
-
 /// Files built into the program, by their path under the profile directory.
 const EMBEDDED_PROFILES: [(&str, &str); 2] = [
     (

@@ -44,6 +44,23 @@ impl Invalid {
     }
 }
 
+impl Invalid {
+    /// `value`, which must be in a range; `unit` follows the range in the message.
+    pub(crate) fn within(
+        field: &str,
+        value: u64,
+        least: u64,
+        most: u64,
+        unit: &str,
+    ) -> Result<u64, Self> {
+        if value < least || value > most {
+            let problem = format!("is {value}, but must be from {least} to {most}{unit}");
+            return Err(Self::new(field, problem));
+        }
+        Ok(value)
+    }
+}
+
 /// Why an operation on a runtime did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
@@ -95,16 +112,4 @@ pub enum RuntimeError {
     /// The task that carried the operation out ended early.
     #[error("the operation was interrupted")]
     Interrupted,
-}
-
-/// An error and what caused it, for the log.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -25,7 +25,7 @@ mod sizes;
 
 pub use defaults::{Profile, Profiles};
 pub use env::{check_variables, merged};
-pub use error::{Invalid, RuntimeError, chain};
+pub use error::{Invalid, RuntimeError};
 pub use model::{Runtime, Settings, Status};
 pub use page::{Page, PageRequest};
 pub use policy::{Egress, EgressMode, IdlePolicy, TokenSaving};

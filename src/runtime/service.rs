@@ -4,12 +4,13 @@
 
 use super::catalogue::Catalogue;
 use super::defaults::{Profile, Profiles};
-use super::error::{Invalid, RuntimeError, chain};
+use super::error::{Invalid, RuntimeError};
 use super::model::{Runtime, Settings, State, Status};
 use super::page::{Page, PageRequest};
 use super::request::{CreateRequest, ValidCreate};
 use super::sizes::HostSizes;
 use super::{name, reconcile};
+use crate::log::chain;
 use crate::store::{RuntimeRow, Store, StoreError};
 use crate::tenant::TenantId;
 use crate::warden::client::{Warden, WardenError};

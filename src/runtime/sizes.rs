@@ -25,22 +25,34 @@ pub struct HostSizes {
 impl HostSizes {
     pub(super) fn memory(&self, field: &str, mib: u64, profile: Limit) -> Result<u64, Invalid> {
         let most = bounded(self.memory_mib, profile);
-        within(field, mib, MIN_MEMORY_MIB, most, "MiB")
+        Invalid::within(field, mib, MIN_MEMORY_MIB, most, " MiB here")
     }
 
     pub(super) fn vcpus(&self, field: &str, vcpus: u64) -> Result<u32, Invalid> {
-        let vcpus = within(field, vcpus, 1, self.max_vcpus.into(), "CPUs")?;
+        let vcpus = Invalid::within(field, vcpus, 1, self.max_vcpus.into(), " CPUs here")?;
         Ok(u32::try_from(vcpus).unwrap_or(self.max_vcpus))
     }
 
     pub(super) fn pids(&self, field: &str, pids: u64, profile: Limit) -> Result<u64, Invalid> {
-        within(field, pids, 1, bounded(MAX_PIDS, profile), "processes")
+        Invalid::within(
+            field,
+            pids,
+            1,
+            bounded(MAX_PIDS, profile),
+            " processes here",
+        )
     }
 
     /// A disk must fit onto the file system that holds the runtimes; whether it does now is [`HostSizes::has_room`].
     pub(super) fn disk(&self, field: &str, mib: u64, profile: Limit) -> Result<u64, Invalid> {
         let (total, _) = self.disk_mib();
-        within(field, mib, MIN_DISK_MIB, bounded(total, profile), "MiB")
+        Invalid::within(
+            field,
+            mib,
+            MIN_DISK_MIB,
+            bounded(total, profile),
+            " MiB here",
+        )
     }
 
     /// Whether this much is free now. What other runtimes were promised and have not written yet is not set aside.
@@ -63,14 +75,4 @@ impl HostSizes {
 
 fn bounded(host: u64, profile: Limit) -> u64 {
     profile.max.map_or(host, |max| max.min(host))
-}
-
-fn within(field: &str, value: u64, least: u64, most: u64, unit: &str) -> Result<u64, Invalid> {
-    if value < least || value > most {
-        return Err(Invalid::new(
-            field,
-            format!("is {value}, but must be from {least} to {most} {unit} here"),
-        ));
-    }
-    Ok(value)
 }

@@ -1,7 +1,6 @@
 //! What a policy is compiled for: an architecture and a kernel version.
 
 use crate::profile::ProfileError;
-use std::path::Path;
 
 /// An architecture that policies compile for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,20 +25,16 @@ pub struct Target {
 }
 
 impl Target {
-    /// This machine. Fails on another architecture, and when `/proc` does not tell the kernel's
-    /// release.
+    /// This machine. Fails on another architecture.
     pub fn running() -> Result<Self, ProfileError> {
         let arch = match std::env::consts::ARCH {
             "x86_64" => Arch::X86_64,
             "aarch64" => Arch::Aarch64,
             other => return Err(ProfileError::Arch(other)),
         };
-        let release = std::fs::read_to_string(Path::new("/proc/sys/kernel/osrelease"))
-            .map_err(ProfileError::Kernel)?;
-        match KernelVersion::parse(&release) {
-            Some(kernel) => Ok(Self { arch, kernel }),
-            None => Err(ProfileError::KernelRelease(release.trim().to_owned())),
-        }
+        let (major, minor) = crate::sys::kernel().1;
+        let kernel = KernelVersion(major, minor);
+        Ok(Self { arch, kernel })
     }
 }
 

@@ -2,9 +2,8 @@
 //! the api process says about a runtime counts once, at its creation.
 
 use crate::cell::rootfs::Layers;
-use crate::cell::userns::RANGE;
 use crate::cgroup::RuntimeGroup;
-use crate::resources::RuntimeResources;
+use crate::resources::{RANGE, RuntimeResources};
 use crate::warden::protocol::RuntimeSpec;
 use crate::warden::server::settings::Settings;
 use serde::{Deserialize, Serialize};
