@@ -65,8 +65,8 @@ pub(super) struct Cell {
     end: Option<CellEnd>,
     /// What came with it, see [`Cells::recent`].
     namespaces: Vec<OwnedFd>,
-    /// An OOM notification came; the count may follow a moment later.
-    oom_suspected: bool,
+    /// When an OOM notification came; the count may follow a moment later.
+    oom_suspected: Option<Instant>,
     cpu_exceeded: bool,
 }
 
@@ -93,6 +93,8 @@ pub struct Cells {
     recent: Option<(Instant, Uuid, Vec<OwnedFd>)>,
 }
 
+/// How long after an OOM notification a kill is counted at the latest.
+const OOM_WAIT: Duration = Duration::from_secs(1);
 const RECENT: Duration = Duration::from_secs(2);
 /// The most memory that a cell may have used for its namespaces to be held, in bytes and as a part of its runtime's.
 const RECENT_BYTES: u64 = 16 * MIB;
@@ -117,7 +119,7 @@ impl Cells {
             opened: None,
             end: None,
             namespaces: Vec::new(),
-            oom_suspected: false,
+            oom_suspected: None,
             cpu_exceeded: false,
         };
         self.slots.insert(self.next, cell);
@@ -136,8 +138,9 @@ impl Cells {
 
     /// Whether the loop must look at something at intervals.
     pub fn need_watching(&self) -> bool {
-        let watched =
-            |cell: &Cell| cell.request.cell_resources.cpu_secs.is_some() || cell.oom_suspected;
+        let watched = |cell: &Cell| {
+            cell.request.cell_resources.cpu_secs.is_some() || cell.oom_suspected.is_some()
+        };
         self.recent.is_some() || !self.graves.is_empty() || self.slots.values().any(watched)
     }
 
@@ -340,9 +343,9 @@ impl Warden {
             return;
         };
         let Some(opened) = &cell.opened else { return };
-        cell.oom_suspected = true;
+        cell.oom_suspected = Some(Instant::now());
         if opened.group.oom_kills().is_ok_and(|count| count > 0) {
-            cell.oom_suspected = false;
+            cell.oom_suspected = None;
             kill(opened);
         }
     }
@@ -351,9 +354,14 @@ impl Warden {
     pub(super) fn tick(&mut self, now: Instant) {
         for cell in self.cells.slots.values_mut() {
             let Some(opened) = &cell.opened else { continue };
-            if cell.oom_suspected && opened.group.oom_kills().is_ok_and(|count| count > 0) {
-                cell.oom_suspected = false;
-                kill(opened);
+            if let Some(since) = cell.oom_suspected {
+                let killed = opened.group.oom_kills().is_ok_and(|count| count > 0);
+                if killed {
+                    kill(opened);
+                }
+                if killed || now.duration_since(since) >= OOM_WAIT {
+                    cell.oom_suspected = None;
+                }
             }
             let Some(limit) = cell.request.cell_resources.cpu_secs else {
                 continue;
