@@ -39,7 +39,13 @@ impl Program {
     /// Copies the running binary.
     pub fn new() -> std::io::Result<Program> {
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-        let mut image = std::fs::File::from(memfd_create(c"cellblock", flags)?);
+        // Where vm.memfd_noexec is 1, only one that is asked for so can be executed; before Linux 6.3 the flag is unknown.
+        let exec = MFdFlags::from_bits_retain(libc::MFD_EXEC);
+        let image = match memfd_create(c"cellblock", flags | exec) {
+            Err(Errno::EINVAL) => memfd_create(c"cellblock", flags)?,
+            other => other?,
+        };
+        let mut image = std::fs::File::from(image);
         std::io::copy(&mut std::fs::File::open("/proc/self/exe")?, &mut image)?;
         fcntl(&image, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
         // Root's alone: a command that names it by a link of /proc's can neither run nor read it.
