@@ -57,8 +57,12 @@ impl Recording {
         let Some(row) = self.row.take() else { return };
         let id = row.id;
         let end = record::ended(result, row.detached);
-        let ran = matches!(&end, Some((outcome, _)) if *outcome != record::FAILED);
-        if self.keyed && !ran && !row.detached {
+        // A detached exec that could not be run was answered nevertheless.
+        let answered = match &end {
+            None => false,
+            Some((outcome, _)) => *outcome != record::FAILED || row.detached,
+        };
+        if self.keyed && !answered {
             self.records.release_key(id);
         }
         let output = match result {
@@ -67,10 +71,7 @@ impl Recording {
         };
         match end {
             Some((outcome, report)) => self.put(row, outcome, report, output),
-            None => {
-                self.records.release_key(id);
-                self.records.forget(id);
-            }
+            None => self.records.forget(id),
         }
         if self.keyed
             && let Err(error) = self.records.flush().await
