@@ -12,10 +12,13 @@
 
 mod admission;
 mod deadline;
+mod drive;
+mod error;
 mod executor;
 mod live;
 mod outcome;
 mod outputs;
+mod pipes;
 mod pump;
 mod record;
 mod recording;
@@ -27,7 +30,8 @@ mod spool;
 mod text;
 
 pub use admission::{Admission, AdmissionError, BufferReservation, Permit};
-pub use executor::{Busy, ExecError, Execution, Executor, Finished, Start};
+pub use error::ExecError;
+pub use executor::{Busy, Execution, Executor, Finished, Start};
 pub use live::LiveExec;
 pub use outcome::{Outcome, Verdict};
 pub use outputs::{Outputs, Stream};
