@@ -3,18 +3,21 @@
 //! ```text
 //! server    connections           request_id  ids, error bodies, one log line
 //! routes    paths                 auth, body  extractors: who asks, what with
-//! runtimes, execs  handlers       fields, create  JSON → requests of `runtime` and `exec`
+//! runtimes, checkpoints, execs    handlers
+//! fields, create, paging          JSON and queries → requests of `runtime` and `exec`, pages → JSON
 //! error     the only place that knows status codes
 //! ```
 
 mod answer;
 mod auth;
 mod body;
+mod checkpoints;
 mod create;
 mod error;
 mod execs;
 mod fields;
 mod items;
+mod paging;
 mod request_id;
 mod routes;
 mod runtimes;
@@ -175,7 +178,9 @@ async fn open(
             .parent()
             .map_or_else(|| "/".into(), PathBuf::from),
     };
-    let runtimes = Runtimes::open(store, warden.clone(), profiles, host, snapshot.runtimes).await?;
+    let (rows, checkpoints) = (snapshot.runtimes, snapshot.checkpoints);
+    let runtimes =
+        Runtimes::open(store, warden.clone(), profiles, host, rows, checkpoints).await?;
     let executor = Executor::new(warden, Admission::new(config.exec.clone()));
     // Bodies live shortly; a quarter of what commands may hold, and never less than a few of the largest.
     let body_budget =

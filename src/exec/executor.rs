@@ -8,7 +8,7 @@ use super::outcome::{Facts, Killed, NeverRan, Verdict, judge};
 use super::pump::{Captured, drain, feed, raised};
 use super::request::ValidExec;
 use crate::resources::Usage;
-use crate::runtime::{Invalid, Runtime};
+use crate::runtime::{Invalid, Runtime, RuntimeError};
 use crate::warden::client::{Ended, ExecRequest, RunningExec, Streams, Warden, WardenError};
 use crate::warden::protocol::Failure;
 use std::sync::Arc;
@@ -32,6 +32,9 @@ pub enum ExecError {
     /// The request turned out to be impossible when it was tried.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// The runtime was stopped, paused or deleted meanwhile.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
     /// The warden did not start it.
     #[error("starting a command")]
     Start(#[source] WardenError),
@@ -151,9 +154,10 @@ async fn drive(
     abandoned: oneshot::Receiver<()>,
     cancel: watch::Receiver<bool>,
 ) -> Result<Finished, ExecError> {
+    let starting = runtime.starting().await?;
     let request = ExecRequest {
         runtime: runtime.id,
-        runtime_resources: runtime.settings.resources(),
+        runtime_resources: starting.resources(),
         cell_resources: exec.resources,
         hostname: runtime.name.clone(),
         command: exec.command.encode(),
@@ -163,11 +167,13 @@ async fn drive(
         .exec(request)
         .await
         .map_err(|error| start_error(error, &exec))?;
+    drop(starting);
     let started = Instant::now();
     let pipes = Pipes::open(streams, exec.stdin, exec.cap);
 
     let cancelled = cancelled(&runtime, abandoned, cancel);
-    let (ended, killed) = until_ended(&mut running, exec.timeout, cancelled).await;
+    let time_is_up = runtime.running_for(exec.timeout);
+    let (ended, killed) = until_ended(&mut running, time_is_up, cancelled).await;
     let duration = started.elapsed();
     let ended = ended.ok_or(ExecError::Lost { exec_id })?;
     let (stdout, stderr) = pipes.close().await;
@@ -199,14 +205,14 @@ async fn drive(
 /// Waits for the end, and brings it about when the time is up or nobody wants the result. None when the warden is lost.
 async fn until_ended(
     running: &mut RunningExec,
-    timeout: Duration,
+    time_is_up: impl Future<Output = ()>,
     cancelled: impl Future<Output = ()>,
 ) -> (Option<Ended>, Option<Killed>) {
     let kill = tokio::select! {
         biased;
         ended = running.ended() => return (ended.ok(), None),
         () = cancelled => Killed::Cancelled,
-        () = tokio::time::sleep(timeout) => Killed::TimedOut,
+        () = time_is_up => Killed::TimedOut,
     };
     running.kill();
     let ended = tokio::time::timeout(KILL_WAIT, running.ended()).await;

@@ -1,12 +1,14 @@
-//! Durable state in one SQLite file: tenants, token hashes, runtimes. The only place with SQL.
+//! Durable state in one SQLite file: tenants, token hashes, runtimes, checkpoints. The only place with SQL.
 //!
 //! One thread owns the connection and does one job after the other; callers wait for their answer without blocking the
 //! async runtime. What every request needs is kept in memory by `tenant` and `runtime` and read from here once, at
 //! start.
 
+mod checkpoints;
 mod migrations;
 mod rows;
 
+pub use checkpoints::CheckpointRow;
 pub use rows::{RuntimeRow, Snapshot, TenantRow, TokenRow};
 
 use rusqlite::Connection;

@@ -1,5 +1,6 @@
 //! What is stored, row by row, and the statements that store it.
 
+use super::checkpoints::{self, CheckpointRow};
 use super::{Store, StoreError};
 use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
@@ -50,6 +51,8 @@ pub struct Snapshot {
     pub tokens: Vec<TokenRow>,
     /// Every runtime.
     pub runtimes: Vec<RuntimeRow>,
+    /// Every checkpoint.
+    pub checkpoints: Vec<CheckpointRow>,
 }
 
 impl Store {
@@ -78,6 +81,7 @@ impl Store {
                         })
                     },
                 )?,
+                checkpoints: checkpoints::read_all(connection)?,
             })
         })
         .await
@@ -147,6 +151,19 @@ impl Store {
         .await
     }
 
+    /// Sets what of a runtime may be changed: name, settings and the time of its last change. [`StoreError::Taken`] when
+    /// the tenant has another one of that name.
+    pub async fn update_runtime(&self, runtime: RuntimeRow) -> Result<(), StoreError> {
+        self.call("changing a runtime", move |connection| {
+            let sql = "UPDATE runtimes SET name = ?2, settings = ?3, updated_at = ?4 WHERE id = ?1";
+            let RuntimeRow { id, name, settings, updated_at, .. } = runtime;
+            connection
+                .execute(sql, params![id.to_string(), name, settings, updated_at])
+                .map(drop)
+        })
+        .await
+    }
+
     /// Removes a runtime; one that is gone already is no error.
     pub async fn delete_runtime(&self, id: Uuid) -> Result<(), StoreError> {
         self.call("removing a runtime", move |connection| {
@@ -158,7 +175,7 @@ impl Store {
     }
 }
 
-fn all<T>(
+pub(super) fn all<T>(
     connection: &Connection,
     sql: &str,
     read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
@@ -166,7 +183,7 @@ fn all<T>(
     connection.prepare(sql)?.query_map([], read)?.collect()
 }
 
-fn uuid(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
+pub(super) fn uuid(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
     let text: String = row.get(column)?;
     Uuid::parse_str(&text).map_err(|e| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(e))
