@@ -1,6 +1,7 @@
 //! Every raw system call of the project, and with them every `unsafe`: wrappers that are safe to call, one per call,
 //! for what `nix` does not offer. Errors are the kernel's errno; callers add the operation and the path.
 
+pub mod freeze;
 pub mod loopdev;
 pub mod mount;
 pub mod packet;
@@ -115,6 +116,20 @@ pub fn close_range(first: RawFd, last: libc::c_uint) -> Result<()> {
     // SAFETY: closing descriptors that an OwnedFd elsewhere still names is the purpose; the callers are children that
     // use none of them again and end by exec or `exit_now`, so no destructor closes a number twice.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+}
+
+/// Closes every descriptor above the standard streams but `kept`, as [`close_range`] does.
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut numbers: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+    numbers.sort_unstable();
+    let mut first = libc::STDERR_FILENO + 1;
+    for number in numbers {
+        if number > first {
+            close_range(first, number as libc::c_uint - 1)?;
+        }
+        first = first.max(number + 1);
+    }
+    close_range(first, libc::c_uint::MAX)
 }
 
 /// dup3(2) onto a fixed number, close-on-exec or not. What was open there is closed.
@@ -235,11 +250,12 @@ pub fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<()> {
     .map(drop)
 }
 
-/// Takes as many descriptors as this process may have.
-pub fn raise_descriptor_limit() {
+/// Takes as many descriptors as this process may have, and tells how many that are.
+pub fn raise_descriptor_limit() -> u64 {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // It can only fail where it is not needed: at a limit that is as high already.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
+    // Asking fails for no resource that exists; what POSIX guarantees is the cautious answer.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((20, 20));
+    // It can only fail where it is not needed: at a limit that is as high already.
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    hard
 }

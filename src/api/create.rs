@@ -301,7 +301,10 @@ mod tests {
         assert_eq!(patch("{}"), CreateRequest::default());
         let name = |json| patch(json).name;
         assert_eq!(name(r#"{"name":"a"}"#).as_deref(), Some("a"));
-        assert_eq!(name(r#"{"display_name":"b","name":"a"}"#).as_deref(), Some("b"));
+        assert_eq!(
+            name(r#"{"display_name":"b","name":"a"}"#).as_deref(),
+            Some("b")
+        );
         // A checkpoint is for what does not exist yet.
         assert_eq!(patch(r#"{"checkpoint_id":"x"}"#), CreateRequest::default());
         let request = patch(
@@ -309,7 +312,10 @@ mod tests {
                 "egress_policy":{"mode":"allowlist","allowed_hosts":["a"],"denied_hosts":[]},
                 "ingress_specs":[{"protocol":"https","runtime_port":443}]}"#,
         );
-        assert_eq!((request.request_memory_mib, request.limit_memory_mib), (Some(256), Some(512)));
+        assert_eq!(
+            (request.request_memory_mib, request.limit_memory_mib),
+            (Some(256), Some(512))
+        );
         let port = Ingress {
             protocol: IngressProtocol::Https,
             runtime_port: 443,

@@ -23,6 +23,7 @@ pub enum Code {
     Internal,
     Unimplemented,
     Unavailable,
+    DeadlineExceeded,
 }
 
 impl Code {
@@ -37,6 +38,7 @@ impl Code {
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
             Self::Unimplemented => ("unimplemented", StatusCode::NOT_IMPLEMENTED),
             Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
+            Self::DeadlineExceeded => ("deadline_exceeded", StatusCode::GATEWAY_TIMEOUT),
         }
     }
 }
@@ -204,6 +206,11 @@ impl From<ExecError> for ApiError {
             ExecError::Lost { exec_id } => Self::new(Code::Unavailable, error.to_string())
                 .detail("reason", "launcher_restarted")
                 .detail("exec_id", exec_id.to_string()),
+            ExecError::Late { exec_id } => Self::new(Code::DeadlineExceeded, error.to_string())
+                .detail("exec_id", exec_id.to_string()),
+            ExecError::NotKilled { exec_id } => Self::new(Code::Unavailable, error.to_string())
+                .detail("reason", "not_killed")
+                .detail("exec_id", exec_id.to_string()),
             ExecError::Setup { exec_id } | ExecError::Interrupted { exec_id } => {
                 Self::internal(&error).detail("exec_id", exec_id.to_string())
             }
@@ -258,13 +265,12 @@ fn refused(error: &WardenError) -> ApiError {
             Code::FailedPrecondition,
             format!("the runtime's image can't be used: {why}"),
         ),
-        Failure::UnknownCheckpoint => {
-            ApiError::new(Code::NotFound, "the checkpoint was not found")
-        }
-        Failure::Paused => {
-            ApiError::new(Code::FailedPrecondition, "the runtime is not running (status: paused)")
-                .detail("status", "paused")
-        }
+        Failure::UnknownCheckpoint => ApiError::new(Code::NotFound, "the checkpoint was not found"),
+        Failure::Paused => ApiError::new(
+            Code::FailedPrecondition,
+            "the runtime is not running (status: paused)",
+        )
+        .detail("status", "paused"),
         Failure::Busy(Busy::Memory) => {
             let message = "more memory is in use than is to be allowed";
             ApiError::new(Code::FailedPrecondition, message)

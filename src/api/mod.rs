@@ -179,8 +179,7 @@ async fn open(
             .map_or_else(|| "/".into(), PathBuf::from),
     };
     let (rows, checkpoints) = (snapshot.runtimes, snapshot.checkpoints);
-    let runtimes =
-        Runtimes::open(store, warden.clone(), profiles, host, rows, checkpoints).await?;
+    let runtimes = Runtimes::open(store, warden.clone(), profiles, host, rows, checkpoints).await?;
     let executor = Executor::new(warden, Admission::new(config.exec.clone()));
     // Bodies live shortly; a quarter of what commands may hold, and never less than a few of the largest.
     let body_budget =

@@ -210,9 +210,10 @@ fn view(runtime: &Runtime) -> Value {
         "network": "none",
     });
     // Shown only where something was asked for.
-    if let (Some(object), Ok(Value::Object(agent))) =
-        (object.as_object_mut(), serde_json::to_value(&settings.agent))
-    {
+    if let (Some(object), Ok(Value::Object(agent))) = (
+        object.as_object_mut(),
+        serde_json::to_value(&settings.agent),
+    ) {
         object.extend(agent);
     }
     object

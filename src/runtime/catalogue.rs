@@ -183,7 +183,11 @@ mod tests {
         assert!(taken.is_err(), "a reserved name was given away");
         let renamed = Arc::new(a.changed("c".into(), a.settings.clone()));
         catalogue.replace(&a, renamed);
-        let found = |key: &str| catalogue.find(tenant, key).map(|runtime| runtime.name.clone());
+        let found = |key: &str| {
+            catalogue
+                .find(tenant, key)
+                .map(|runtime| runtime.name.clone())
+        };
         assert_eq!(found("c").as_deref(), Some("c"));
         assert_eq!(found("a"), None);
         assert_eq!(found(&a.id.to_string()).as_deref(), Some("c"));

@@ -53,10 +53,7 @@ impl Runtimes {
         request.check()?;
         let (runtime_turn, runtime) = self.turn(tenant, key).await?;
         let status = runtime.status();
-        if matches!(
-            status,
-            Status::Creating | Status::Deleting | Status::Error
-        ) {
+        if matches!(status, Status::Creating | Status::Deleting | Status::Error) {
             return Err(RuntimeError::Impossible {
                 name: runtime.name.clone(),
                 what: "checkpointed",

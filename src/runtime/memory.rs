@@ -85,7 +85,9 @@ pub(super) fn memory(
             ),
             (limit, _) => Invalid::new(
                 limit.map_or("resources.limits.memory_mib", |(field, _)| field),
-                format!("is {limit_mib}, but must not be less than the {request_mib} MiB requested"),
+                format!(
+                    "is {limit_mib}, but must not be less than the {request_mib} MiB requested"
+                ),
             ),
         });
     }

@@ -315,7 +315,9 @@ mod tests {
         let runtime = runtime(Status::Running);
         let ended = |runtime: Arc<Runtime>| async move {
             let wait = runtime.stopped_running();
-            tokio::time::timeout(Duration::from_millis(20), wait).await.is_ok()
+            tokio::time::timeout(Duration::from_millis(20), wait)
+                .await
+                .is_ok()
         };
         assert!(!ended(runtime.clone()).await);
         runtime.set(Status::Paused, String::new()).await;
@@ -330,7 +332,10 @@ mod tests {
         let starting = runtime.starting().await.unwrap();
         let stop = runtime.set(Status::Shutdown, String::new());
         let stop = tokio::time::timeout(Duration::from_millis(20), stop).await;
-        assert!(stop.is_err(), "the status changed while a command was started");
+        assert!(
+            stop.is_err(),
+            "the status changed while a command was started"
+        );
         drop(starting);
         runtime.set(Status::Shutdown, String::new()).await;
         let refused = runtime.starting().await.unwrap_err().to_string();

@@ -99,7 +99,10 @@ impl<T> Page<T> {
         let limit = request.limit.unwrap_or(total.max(1));
         let items: Vec<T> = all.into_iter().skip(offset).take(limit).collect();
         let more = offset + items.len() < total;
-        let next_cursor = items.last().filter(|_| more).map(|last| request.scope.encode(id(last)));
+        let next_cursor = items
+            .last()
+            .filter(|_| more)
+            .map(|last| request.scope.encode(id(last)));
         Self {
             items,
             next_cursor,

@@ -194,7 +194,9 @@ impl CreateRequest {
                     .or(before.map(|before| before.llm_tool_io_capture_enabled))
                     .unwrap_or(false),
                 llm_token_saving_policy: before
-                    .map_or_else(TokenSaving::default, |before| before.llm_token_saving_policy)
+                    .map_or_else(TokenSaving::default, |before| {
+                        before.llm_token_saving_policy
+                    })
                     .with(self.llm_token_saving_policy),
                 agent,
             },

@@ -282,7 +282,10 @@ fn memory_that_nobody_limited_follows_what_is_asked_for() {
         ..d()
     };
     let after = patch(ask(512), &settings()).unwrap();
-    assert_eq!((after.limit_memory_mib, after.limit_memory_named), (512, false));
+    assert_eq!(
+        (after.limit_memory_mib, after.limit_memory_named),
+        (512, false)
+    );
     assert_eq!(after.min_memory_mib, 512);
 
     let limit = |mib| CreateRequest {
@@ -290,9 +293,15 @@ fn memory_that_nobody_limited_follows_what_is_asked_for() {
         ..d()
     };
     let limited = patch(limit(512), &settings()).unwrap();
-    assert_eq!((limited.request_memory_mib, limited.limit_memory_mib), (256, 512));
+    assert_eq!(
+        (limited.request_memory_mib, limited.limit_memory_mib),
+        (256, 512)
+    );
     let after = patch(ask(300), &limited).unwrap();
-    assert_eq!((after.request_memory_mib, after.limit_memory_mib), (300, 512));
+    assert_eq!(
+        (after.request_memory_mib, after.limit_memory_mib),
+        (300, 512)
+    );
     let error = patch(ask(513), &limited).unwrap_err();
     assert_eq!(error.field, "resources.requests.memory_mib");
     let error = patch(limit(128), &settings()).unwrap_err();
@@ -307,7 +316,10 @@ fn the_oldest_client_changes_memory_in_its_own_words() {
         ..d()
     };
     let after = patch(both, &settings()).unwrap();
-    assert_eq!((after.request_memory_mib, after.limit_memory_mib), (512, 512));
+    assert_eq!(
+        (after.request_memory_mib, after.limit_memory_mib),
+        (512, 512)
+    );
     let smaller = CreateRequest {
         cur_memory_mib: Some(128),
         min_memory_mib: Some(128),
@@ -315,7 +327,11 @@ fn the_oldest_client_changes_memory_in_its_own_words() {
     };
     let after = patch(smaller, &after).unwrap();
     assert_eq!(
-        (after.request_memory_mib, after.limit_memory_mib, after.min_memory_mib),
+        (
+            after.request_memory_mib,
+            after.limit_memory_mib,
+            after.min_memory_mib
+        ),
         (128, 512, 128)
     );
 }
@@ -325,10 +341,34 @@ fn what_the_disk_depends_on_stays() {
     let word = |word: &str| Some(word.to_owned());
     let before = settings();
     for (request, name) in [
-        (CreateRequest { image: word("other"), ..d() }, "image"),
-        (CreateRequest { profile: word("strict"), ..d() }, "profile"),
-        (CreateRequest { filesystem: word("ephemeral"), ..d() }, "filesystem"),
-        (CreateRequest { disk_mib: Some(before.disk_mib - 1), ..d() }, "limits.disk_mib"),
+        (
+            CreateRequest {
+                image: word("other"),
+                ..d()
+            },
+            "image",
+        ),
+        (
+            CreateRequest {
+                profile: word("strict"),
+                ..d()
+            },
+            "profile",
+        ),
+        (
+            CreateRequest {
+                filesystem: word("ephemeral"),
+                ..d()
+            },
+            "filesystem",
+        ),
+        (
+            CreateRequest {
+                disk_mib: Some(before.disk_mib - 1),
+                ..d()
+            },
+            "limits.disk_mib",
+        ),
     ] {
         assert_eq!(patch(request.clone(), &before).unwrap_err().field, name);
         assert_eq!(restore(request, &before).unwrap_err().field, name);
@@ -346,8 +386,14 @@ fn what_the_disk_depends_on_stays() {
         disk_mib: Some(before.disk_mib + 1),
         ..d()
     };
-    assert_eq!(patch(larger(), &before).unwrap_err().field, "limits.disk_mib");
-    assert_eq!(restore(larger(), &before).unwrap().disk_mib, before.disk_mib + 1);
+    assert_eq!(
+        patch(larger(), &before).unwrap_err().field,
+        "limits.disk_mib"
+    );
+    assert_eq!(
+        restore(larger(), &before).unwrap().disk_mib,
+        before.disk_mib + 1
+    );
 }
 
 #[test]
@@ -363,5 +409,12 @@ fn a_restored_runtime_is_as_the_checkpoint_where_nothing_else_is_said() {
         ..d()
     };
     let after = restore(limited, &before).unwrap();
-    assert_eq!((after.request_memory_mib, after.limit_memory_mib, after.vcpus), (64, 64, 3));
+    assert_eq!(
+        (
+            after.request_memory_mib,
+            after.limit_memory_mib,
+            after.vcpus
+        ),
+        (64, 64, 3)
+    );
 }

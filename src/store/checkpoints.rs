@@ -53,11 +53,20 @@ impl Store {
             let row = checkpoint;
             let (id, tenant) = (row.id.to_string(), row.tenant.to_string());
             let runtime = row.runtime.to_string();
-            let CheckpointRow { name, state, settings, disk_bytes, created_at, .. } = row;
+            let CheckpointRow {
+                name,
+                state,
+                settings,
+                disk_bytes,
+                created_at,
+                ..
+            } = row;
             connection
                 .execute(
                     sql,
-                    params![id, tenant, runtime, name, state, settings, disk_bytes, created_at],
+                    params![
+                        id, tenant, runtime, name, state, settings, disk_bytes, created_at
+                    ],
                 )
                 .map(drop)
         })
@@ -114,9 +123,15 @@ mod tests {
         {
             let store = Store::open(&path).unwrap();
             let name = "default".into();
-            store.insert_tenant(TenantRow { id: tenant, name }).await.unwrap();
+            store
+                .insert_tenant(TenantRow { id: tenant, name })
+                .await
+                .unwrap();
             store.insert_checkpoint(row.clone()).await.unwrap();
-            store.set_checkpoint(row.id, "ready", Some(1 << 40)).await.unwrap();
+            store
+                .set_checkpoint(row.id, "ready", Some(1 << 40))
+                .await
+                .unwrap();
         }
         let store = Store::open(&path).unwrap();
         let expected = CheckpointRow {

@@ -5,7 +5,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use std::path::Path;
 
 /// Step N brings the schema from version N to N + 1; SQLite's `user_version` holds the version.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE tenants (
         id TEXT PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
@@ -29,7 +30,8 @@ const STEPS: &[&str] = &["
         updated_at TEXT NOT NULL,
         UNIQUE (tenant_id, name)
     ) STRICT;
-", "
+",
+    "
     -- The runtime may be gone: no reference to it.
     CREATE TABLE checkpoints (
         id TEXT PRIMARY KEY,
@@ -41,7 +43,8 @@ const STEPS: &[&str] = &["
         disk_bytes INTEGER,
         created_at TEXT NOT NULL
     ) STRICT;
-"];
+",
+];
 
 /// Applies the steps that are missing, each in a transaction of its own.
 pub(super) fn apply(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {

@@ -156,7 +156,13 @@ impl Store {
     pub async fn update_runtime(&self, runtime: RuntimeRow) -> Result<(), StoreError> {
         self.call("changing a runtime", move |connection| {
             let sql = "UPDATE runtimes SET name = ?2, settings = ?3, updated_at = ?4 WHERE id = ?1";
-            let RuntimeRow { id, name, settings, updated_at, .. } = runtime;
+            let RuntimeRow {
+                id,
+                name,
+                settings,
+                updated_at,
+                ..
+            } = runtime;
             connection
                 .execute(sql, params![id.to_string(), name, settings, updated_at])
                 .map(drop)

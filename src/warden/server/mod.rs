@@ -1,18 +1,23 @@
 //! The warden itself: one thread, one epoll loop, no tokio, no network. It takes requests from the api process, keeps the
-//! catalogue of runtimes ([`catalogue`]), opens and closes cells ([`cells`]) and lets children do what takes long
-//! ([`jobs`]). It trusts the api process with nothing but the right to run cells.
+//! catalogues of runtimes ([`catalogue`]) and [`checkpoints`], opens and closes cells ([`cells`]), holds them still
+//! ([`standstill`]) and lets children do what takes long ([`jobs`]). It trusts the api process with nothing but the right to run cells.
 //!
 //! It ends, and every cell with it, when the api process or the supervisor is gone.
 
+mod building;
 mod catalogue;
 mod cells;
+mod checkpoints;
+mod copying;
 pub mod disk;
+mod graves;
 mod jobs;
 mod opening;
 mod policy;
 mod requests;
 mod runtimes;
 mod settings;
+mod standstill;
 
 pub use settings::Settings;
 
@@ -21,6 +26,7 @@ use crate::image::ImageStore;
 use crate::sys::packet;
 use crate::warden::protocol::{MAX_MESSAGE, Reply, Request};
 use catalogue::Catalogue;
+use checkpoints::Checkpoints;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::{HashMap, VecDeque};
@@ -78,6 +84,7 @@ struct Warden {
     images: ImageStore,
     policies: HashMap<String, policy::Policy>,
     catalogue: Catalogue,
+    checkpoints: Checkpoints,
     cells: cells::Cells,
     jobs: jobs::Jobs,
     /// Replies that the api's socket had no room for.
@@ -106,12 +113,16 @@ impl Warden {
     ) -> Result<Warden, Box<dyn Error>> {
         // A cell costs up to a dozen descriptors.
         crate::sys::raise_descriptor_limit();
+        // First of all: the sweep of the groups waits for processes that such a disk may hold.
+        copying::thaw_leftovers(&settings.data_dir);
         let cgroups = CgroupHost::discover(&settings.instance)?;
         cgroups.prepare()?;
+        copying::settle_leftovers(&settings.data_dir);
         let images = ImageStore::new(&settings.data_dir);
         images.prepare()?;
         let policies = policy::load(settings.profiles_dir.as_deref())?;
         let catalogue = Catalogue::load(&settings)?;
+        let checkpoints = Checkpoints::load(&settings)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         nonblocking(&api)?;
         epoll.add(
@@ -130,6 +141,7 @@ impl Warden {
             images,
             policies,
             catalogue,
+            checkpoints,
             cells: cells::Cells::default(),
             jobs: jobs::Jobs::default(),
             outgoing: VecDeque::new(),
@@ -169,9 +181,10 @@ impl Warden {
         }
     }
 
-    /// When to look at what sends no event: CPU seconds, OOM counts, busy groups, idle runtimes.
+    /// When to look at what sends no event: CPU seconds, OOM counts, busy groups, processes that come to stand still, idle
+    /// runtimes.
     fn next_tick(&self) -> Option<Duration> {
-        if self.cells.need_watching() {
+        if self.cells.need_watching() || !self.catalogue.freezing().is_empty() {
             Some(Duration::from_millis(10))
         } else if self.catalogue.any_mounted() {
             Some(Duration::from_secs(30))
@@ -188,7 +201,7 @@ impl Warden {
             let packet = match packet::receive(self.api.as_fd(), &mut buffer) {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return Ok(false),
-                Err(Errno::EAGAIN) => return Ok(true),
+                Err(Errno::EAGAIN | Errno::ENOMEM) => return Ok(true),
                 Err(Errno::ECONNRESET) => return Ok(false),
                 Err(Errno::EMSGSIZE) => {
                     tracing::error!("a request longer than {MAX_MESSAGE} bytes was dropped");
@@ -222,8 +235,8 @@ impl Warden {
                 Ok(()) => {
                     self.outgoing.pop_front();
                 }
-                // ETOOMANYREFS: too many descriptors are under way (unix(7)); they are fewer soon.
-                Err(Errno::EAGAIN | Errno::ETOOMANYREFS | Errno::ENOBUFS) => break,
+                Err(Errno::EAGAIN) => break,
+                Err(errno) if packet::is_shortage(errno) => break,
                 Err(Errno::EPIPE | Errno::ECONNRESET) => {
                     self.outgoing.clear();
                 }
@@ -240,6 +253,11 @@ impl Warden {
 
     /// Kills every cell, waits for every child, removes every group.
     fn close(&mut self) {
+        // A frozen disk would hold processes that are to end, and its mount would never go.
+        self.jobs.end(jobs::Lane::Copy);
+        for id in self.catalogue.copying() {
+            self.thaw_disk(id);
+        }
         self.cells.kill_all();
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
