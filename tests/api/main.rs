@@ -10,6 +10,7 @@ mod support;
 
 mod admission;
 mod auth;
+mod checkpoints;
 mod connections;
 mod errors;
 mod exec_fields;
@@ -17,5 +18,8 @@ mod exec_output;
 mod exec_refusals;
 mod exec_resolution;
 mod exec_results;
+mod lifecycle;
+mod patch;
 mod runtime_fields;
 mod runtimes;
+mod unsupported;

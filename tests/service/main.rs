@@ -10,6 +10,7 @@
 mod support;
 
 mod broken_cells;
+mod checkpoints;
 mod crashes;
 mod descriptors;
 mod disk_full;
@@ -21,3 +22,4 @@ mod processes;
 mod restarts;
 mod secrets;
 mod supervision;
+mod transitions;
