@@ -76,7 +76,7 @@ pub fn run() -> Result<(), Error> {
             admin_token,
         };
         let ready = |ready: &Ready| {
-            print!("{}", welcome(ready, &token_source));
+            crate::log::print(welcome(ready, &token_source));
             let _ = packet::send(supervisor.get_ref().as_fd(), READY, &[]);
         };
         crate::api::run(parts, ready, shutdown)
@@ -106,7 +106,7 @@ fn welcome(ready: &Ready, token_source: &str) -> String {
          curl -s http://{address}/v1/runtimes/{example}/exec \
          -H \"Authorization: Bearer {token_source}\" \
          -H 'Content-Type: application/json' \
-         -d '{{\"command\":\"echo hello; id\"}}'\n\n"
+         -d '{{\"command\":\"echo hello; id\"}}'\n"
     )
 }
 

@@ -72,7 +72,7 @@ impl Program {
             Cloned::Child => {
                 let given = [theirs.as_fd(), link.as_fd(), memfd.as_fd(), lock.as_fd()];
                 let error = self.become_role(&role, given);
-                eprintln!("cellblock: starting {}: {error}", role.to_string_lossy());
+                crate::log::tell(format!("starting {}: {error}", role.to_string_lossy()));
                 sys::exit_now(1)
             }
         }

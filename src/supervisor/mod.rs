@@ -37,7 +37,7 @@ pub fn serve(config: &Config) -> ExitCode {
     match run(config) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("cellblock: {}", crate::log::chain(error.as_ref()));
+            crate::log::tell(crate::log::chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -114,7 +114,7 @@ impl Supervisor<'_> {
                 Ended::Api(code) if !self.served => return Ok(code),
                 Ended::Api(_) => api_deaths.count(started.elapsed())?,
             }
-            eprintln!("cellblock: the api process ended; restarting");
+            crate::log::tell("the api process ended; restarting");
             if self.pause(api_deaths.pause())? {
                 return Ok(0);
             }
@@ -140,7 +140,7 @@ impl Supervisor<'_> {
             }
             if warden.ended().is_some() {
                 warden_deaths.count(warden_since.elapsed())?;
-                eprintln!("cellblock: the warden ended; restarting");
+                crate::log::tell("the warden ended; restarting");
                 let next = match self.pause(warden_deaths.pause())? {
                     false => self.new_warden(warden_deaths)?,
                     true => None,
@@ -165,7 +165,7 @@ impl Supervisor<'_> {
                     api.end_within(LAST_WAIT);
                 }
                 Heard::Nothing => {
-                    eprintln!("cellblock: the api process was not ready in time and was killed");
+                    crate::log::tell("the api process was not ready in time and was killed");
                     api.end_within(Duration::ZERO);
                 }
             }
@@ -177,7 +177,7 @@ impl Supervisor<'_> {
         api.terminate();
         let limit = Duration::from_secs(self.config.drain_secs) + LAST_WAIT;
         let code = api.end_within(limit).unwrap_or_else(|| {
-            eprintln!("cellblock: the api process did not end in time and was killed");
+            crate::log::tell("the api process did not end in time and was killed");
             1
         });
         Ended::Stopped(self.close(warden, code))
@@ -201,7 +201,7 @@ impl Supervisor<'_> {
         if !self.served {
             return Err(error);
         }
-        eprintln!("cellblock: {}", crate::log::chain(error.as_ref()));
+        crate::log::tell(crate::log::chain(error.as_ref()));
         deaths.count(Duration::ZERO)
     }
 
@@ -306,7 +306,7 @@ impl Supervisor<'_> {
     fn close(&self, mut warden: Child, code: u8) -> u8 {
         warden.hang_up();
         if warden.end_within(LAST_WAIT).is_none() {
-            eprintln!("cellblock: the warden did not end in time and was killed");
+            crate::log::tell("the warden did not end in time and was killed");
             return 1;
         }
         code

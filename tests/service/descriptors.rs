@@ -3,7 +3,7 @@
 
 use crate::needs;
 use crate::support::server::Options;
-use crate::support::{Reply, Server, alone, bound, eventually};
+use crate::support::{Reply, Server, alone, bound, eventually, procs};
 use serde_json::json;
 use std::collections::HashSet;
 
@@ -14,38 +14,24 @@ fn open_fds(pid: u32) -> HashSet<u64> {
         .collect()
 }
 
-/// Sets the soft limit of open files of another process, and tells the one before.
-fn limit(pid: u32, most: u64) -> u64 {
-    let mut old = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    let pid = pid as libc::pid_t;
-    // SAFETY: prlimit(2) reads `new` and writes `old`; both outlive their call.
-    unsafe {
-        assert_eq!(
-            libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut old),
-            0
-        );
-        let new = libc::rlimit {
-            rlim_cur: most,
-            ..old
-        };
-        let none = std::ptr::null_mut();
-        assert_eq!(
-            libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const new, none),
-            0
-        );
-    }
-    old.rlim_cur
+/// Sets the soft limit of open files of another process, as its own user: that takes no capability (prlimit(2)).
+fn limit(pid: u32, most: u64) {
+    let user = procs::uid(pid).expect("it runs").to_string();
+    let status = std::process::Command::new("setpriv")
+        .args(["--reuid", &user, "--regid", &user, "--clear-groups"])
+        .args(["prlimit", &format!("--nofile={most}:")])
+        .args(["--pid", &pid.to_string()])
+        .status()
+        .expect("run setpriv");
+    assert!(status.success(), "{status}");
 }
 
-/// Leaves a process room for exactly so many more descriptors, and tells the limit before.
-fn leave_room(pid: u32, more: u64) -> u64 {
+/// Leaves a process room for exactly so many more descriptors.
+fn leave_room(pid: u32, more: u64) {
     let open = open_fds(pid);
     let free = |most: u64| (0..most).filter(|number| !open.contains(number)).count() as u64;
     let most = (0..).find(|most| free(*most) == more).expect("a number");
-    limit(pid, most)
+    limit(pid, most);
 }
 
 fn exec(server: &Server) -> Reply {
@@ -60,9 +46,9 @@ fn starve(victim: impl Fn(&Server) -> u32, rooms: std::ops::Range<u64>) {
     let calm = open_fds(pid).len();
     let mut refused = 0;
     for room in rooms {
-        let before = leave_room(pid, room);
+        leave_room(pid, room);
         let reply = exec(&server);
-        limit(pid, before);
+        limit(pid, 1024);
         assert!(
             reply.took < bound(5_000),
             "room for {room}: {:?}",

@@ -34,6 +34,10 @@ use std::error::Error;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+/// With so many replies that the api's socket has no room for, no request is taken: an api process that asks and does not
+/// listen gets no more than that and the ends of its cells.
+const MAX_OUTGOING: usize = 1024;
+
 /// What the loop waits for; packed into epoll's 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
@@ -87,6 +91,8 @@ struct Warden {
     checkpoints: Checkpoints,
     cells: cells::Cells,
     jobs: jobs::Jobs,
+    /// The machine's memory in bytes and its processors.
+    host: (u64, u64),
     /// Replies that the api's socket had no room for.
     outgoing: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
 }
@@ -124,6 +130,11 @@ impl Warden {
         let catalogue = Catalogue::load(&settings)?;
         let checkpoints = Checkpoints::load(&settings)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        use nix::unistd::{SysconfVar, sysconf};
+        // Not those that this process may use: cells need not be below its own group.
+        let processors = sysconf(SysconfVar::_NPROCESSORS_ONLN)?.unwrap_or(1);
+        let processors = u64::try_from(processors)?;
+        let host = (crate::config::memory_bytes()?, processors);
         nonblocking(&api)?;
         epoll.add(
             &api,
@@ -137,6 +148,7 @@ impl Warden {
             epoll,
             api,
             supervisor,
+            host,
             cgroups,
             images,
             policies,
@@ -198,6 +210,9 @@ impl Warden {
         let mut buffer = [0; MAX_MESSAGE];
         // Bounded, so that a flood of requests does not keep cells from being heard.
         for _ in 0..64 {
+            if self.outgoing.len() >= MAX_OUTGOING {
+                return Ok(true);
+            }
             let packet = match packet::receive(self.api.as_fd(), &mut buffer) {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return Ok(false),
@@ -243,7 +258,8 @@ impl Warden {
                 Err(errno) => return Err(errno),
             }
         }
-        let mut interest = EpollFlags::EPOLLIN;
+        let mut interest = EpollFlags::empty();
+        interest.set(EpollFlags::EPOLLIN, self.outgoing.len() < MAX_OUTGOING);
         interest.set(EpollFlags::EPOLLOUT, !self.outgoing.is_empty());
         self.epoll.modify(
             &self.api,
