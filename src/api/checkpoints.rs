@@ -5,7 +5,7 @@ use super::auth::Caller;
 use super::body::JsonBody;
 use super::error::{ApiError, Code};
 use super::fields::Fields;
-use super::paging::{self, Query};
+use super::query::{Params, answer_page};
 use super::runtimes::{Key, limits, resources};
 use crate::runtime::{ARCH, Checkpoint, CheckpointRequest};
 use axum::Json;
@@ -59,11 +59,11 @@ pub async fn create(
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    query: Query,
+    query: Params,
 ) -> Result<Json<Value>, ApiError> {
     let request = query.page(&caller, "checkpoints")?;
     let page = app.runtimes.checkpoints(caller.tenant, &request);
-    Ok(Json(paging::answer(&page, |checkpoint| view(checkpoint))))
+    Ok(Json(answer_page(&page, |checkpoint| view(checkpoint))))
 }
 
 /// GET `/v1/checkpoints/{id}`

@@ -1,8 +1,9 @@
 //! Errors on the wire: the only place that knows which failure has which status and code, and what of it a client may
 //! see. Causes go to the log under the request id.
 
-use crate::exec::{AdmissionError, ExecError};
+use crate::exec::{AdmissionError, ExecError, OutputError};
 use crate::runtime::{Invalid, RuntimeError, chain};
+use crate::store::StoreError;
 use crate::warden::client::WardenError;
 use crate::warden::protocol::{Busy, Failure};
 use axum::body::Body;
@@ -108,8 +109,8 @@ impl ApiError {
         self
     }
 
-    /// Writes the body with the request id beside the error, and a log line for what is our own fault.
-    pub fn render(self, request_id: &str, response: &mut Response) {
+    /// The body, with the request id beside the error. What is our own fault gets a log line.
+    pub fn into_body(self, request_id: &str) -> String {
         if self.status.is_server_error() && self.code != Code::Unimplemented {
             let cause = self.cause.as_deref().unwrap_or_default();
             tracing::warn!(
@@ -123,8 +124,11 @@ impl ApiError {
         if !self.details.is_empty() {
             error["details"] = Value::Object(self.details);
         }
-        let body = json!({ "error": error, "request_id": request_id });
-        *response.body_mut() = Body::from(body.to_string());
+        json!({ "error": error, "request_id": request_id }).to_string()
+    }
+
+    /// Makes `response` this error's.
+    pub fn render(self, request_id: &str, response: &mut Response) {
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -137,6 +141,7 @@ impl ApiError {
         if self.code == Code::Unauthenticated {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        *response.body_mut() = Body::from(self.into_body(request_id));
     }
 }
 
@@ -182,16 +187,23 @@ impl From<RuntimeError> for ApiError {
             }
             RuntimeError::Invalid(invalid) => invalid.into(),
             RuntimeError::NoRoom(_) => Self::new(Code::Unavailable, text).retry_after(30),
-            RuntimeError::Store(source) if source.is_full() => {
-                Self::new(Code::Unavailable, "the server's disk is full")
-                    .because(&source)
-                    .retry_after(30)
-            }
+            RuntimeError::Store(source) => source.into(),
             RuntimeError::Warden { ref source, .. } => refused(source).because(&error),
-            RuntimeError::Store(_)
-            | RuntimeError::Corrupt { .. }
-            | RuntimeError::Random(_)
-            | RuntimeError::Interrupted => Self::internal(&error),
+            RuntimeError::Corrupt { .. } | RuntimeError::Random(_) | RuntimeError::Interrupted => {
+                Self::internal(&error)
+            }
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        if error.is_full() {
+            Self::new(Code::Unavailable, "the server's disk is full")
+                .because(&error)
+                .retry_after(30)
+        } else {
+            Self::internal(&error)
         }
     }
 }
@@ -202,6 +214,7 @@ impl From<ExecError> for ApiError {
             ExecError::Admission(refusal) => refusal.into(),
             ExecError::Invalid(invalid) => invalid.into(),
             ExecError::Runtime(error) => error.into(),
+            ExecError::Record(source) => source.into(),
             ExecError::Start(ref source) => refused(source).because(&error),
             ExecError::Lost { exec_id } => Self::new(Code::Unavailable, error.to_string())
                 .detail("reason", "launcher_restarted")
@@ -214,6 +227,15 @@ impl From<ExecError> for ApiError {
             ExecError::Setup { exec_id } | ExecError::Interrupted { exec_id } => {
                 Self::internal(&error).detail("exec_id", exec_id.to_string())
             }
+        }
+    }
+}
+
+impl From<OutputError> for ApiError {
+    fn from(error: OutputError) -> Self {
+        match error {
+            OutputError::Store(error) => error.into(),
+            OutputError::File(_) => Self::internal(&error),
         }
     }
 }

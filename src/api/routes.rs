@@ -2,7 +2,7 @@
 
 use super::auth::Caller;
 use super::error::{ApiError, Code};
-use super::{App, checkpoints, execs, request_id, runtimes};
+use super::{App, checkpoints, exec_output, exec_records, execs, request_id, runtimes};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{any, get, post};
@@ -38,13 +38,16 @@ pub fn router(app: Arc<App>) -> Router {
             get(checkpoints::get).delete(checkpoints::delete),
         )
         .merge(not_here())
+        .route("/v1/execs", get(exec_records::list))
+        .route(
+            "/v1/execs/{id}",
+            get(exec_records::get).delete(exec_records::cancel),
+        )
+        .route("/v1/execs/{id}/output", get(exec_output::get))
         // Promised by the contract, and not built yet: 501, so that nobody takes them for a typing error.
         .route("/v1/runtimes/{runtime}/exec/stream", get(later))
         .route("/v1/runtimes/{runtime}/files", get(later).put(later))
         .route("/v1/images", get(later))
-        .route("/v1/execs", get(later))
-        .route("/v1/execs/{id}", get(later).delete(later))
-        .route("/v1/execs/{id}/output", get(later))
         .route("/openapi.json", get(later_for_all))
         .route("/docs", get(later_for_all))
         .route("/metrics", get(later))

@@ -3,23 +3,43 @@
 //! The types mark how far a request has come; each step needs what the one before it gave:
 //!
 //! ```text
-//! ExecRequest ──validate──▶ ValidExec ──admit──▶ Permit ──warden──▶ RunningExec ──judge──▶ Finished
-//!  types only     422       rules hold  429/503  slot and  503      pipes, pid    outcome   wire
-//!                                                memory
+//! ExecRequest ──validate──▶ ValidExec ──admit──▶ Permit ──start──▶ Execution ──judge──▶ Finished
+//!  types only     422       rules hold  429/503  slot and  503    in a task    outcome   wire
+//!                                                memory           of its own
 //! ```
 //!
 //! Called by `api`. Knows runtimes and the warden's client, but neither HTTP nor SQL.
 
 mod admission;
+mod deadline;
+mod drive;
+mod error;
 mod executor;
+mod live;
 mod outcome;
+mod outputs;
+mod pipes;
 mod pump;
+mod record;
+mod recording;
+mod records;
 mod request;
+mod retention;
+mod sink;
+mod spool;
 mod text;
 
 pub use admission::{Admission, AdmissionError, BufferReservation, Permit};
-pub use executor::{ExecError, Executor, Finished};
+pub use error::ExecError;
+pub use executor::{Busy, Execution, Executor, Finished, Start};
+pub use live::LiveExec;
 pub use outcome::{Outcome, Verdict};
-pub use pump::Captured;
+pub use outputs::{Outputs, Stream};
+pub use pump::PIECE;
+pub use record::{OUTCOMES, RUNNING, Record, Report, UNKNOWN};
+pub use records::{Kept, OutputError, Records};
 pub use request::{ExecRequest, Identity, OutputEncoding, ValidExec};
+pub use retention::KEY_LIFE;
+pub use sink::{Captured, Input, Io, Sink};
+pub use spool::{Progress, Spool};
 pub use text::{Lossy, cut};

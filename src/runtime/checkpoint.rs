@@ -207,3 +207,64 @@ impl Checkpoints {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Base, CreateRequest, HostSizes, test_profiles};
+    use super::*;
+
+    fn checkpoint(tenant: TenantId) -> Arc<Checkpoint> {
+        let host = HostSizes {
+            memory_mib: 8192,
+            max_vcpus: 64,
+            disk: std::env::temp_dir(),
+        };
+        let valid = CreateRequest::default()
+            .validate(&test_profiles(), &host, Base::Nothing)
+            .unwrap();
+        let runtime = Uuid::now_v7();
+        let made = Checkpoint::new(tenant, runtime, "c".into(), valid.settings, String::new());
+        Arc::new(made)
+    }
+
+    #[test]
+    fn a_checkpoint_is_found_in_its_tenant_only() {
+        let (mine, other) = (TenantId(Uuid::now_v7()), TenantId(Uuid::now_v7()));
+        let checkpoints = Checkpoints::default();
+        let made = checkpoint(mine);
+        checkpoints.insert(made.clone());
+        assert!(checkpoints.find(mine, made.id).is_some());
+        assert!(checkpoints.find(other, made.id).is_none());
+        assert!(checkpoints.of(other).is_empty());
+        checkpoints.remove(&made);
+        assert!(checkpoints.of(mine).is_empty());
+    }
+
+    #[tokio::test]
+    async fn only_a_finished_one_is_restored_and_none_that_is_removed() {
+        let made = checkpoint(TenantId(Uuid::now_v7()));
+        let refused = made.check_ready().unwrap_err().to_string();
+        assert!(refused.contains("(state: creating)"), "{refused}");
+        made.set(CheckpointState::Ready, Some(1));
+        let restoring = made.restoring().await.unwrap();
+        assert!(made.try_turn().is_none(), "removed while it is copied");
+        drop(restoring);
+        let turn = made.try_turn().unwrap();
+        made.set(CheckpointState::Failed, None);
+        drop(turn);
+        assert!(made.restoring().await.is_err());
+    }
+
+    #[test]
+    fn what_was_never_finished_has_failed_after_a_restart() {
+        let made = checkpoint(TenantId(Uuid::now_v7()));
+        let row = made.to_row().unwrap();
+        assert_eq!(row.state, "creating");
+        let again = Checkpoint::from_row(row).unwrap();
+        assert_eq!(again.state(), CheckpointState::Failed);
+        made.set(CheckpointState::Ready, Some(7));
+        let again = Checkpoint::from_row(made.to_row().unwrap()).unwrap();
+        assert_eq!((again.state(), again.disk_bytes()), (CheckpointState::Ready, Some(7)));
+        assert_eq!((again.id, again.settings), (made.id, made.settings.clone()));
+    }
+}

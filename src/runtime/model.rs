@@ -7,7 +7,6 @@ use crate::resources::RuntimeResources;
 use crate::store::RuntimeRow;
 use crate::tenant::TenantId;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard, RwLock, RwLockReadGuard, watch};
 use uuid::Uuid;
 
@@ -55,10 +54,23 @@ pub struct Runtime {
 #[derive(Debug)]
 struct Shared {
     state: watch::Sender<State>,
+    /// Follows the state.
+    still: watch::Sender<bool>,
     /// Held by the one operation that changes the runtime.
     turn: Arc<Mutex<()>>,
     /// The limits of its group. Read by whoever starts a command, written by whoever changes what may be started.
     gate: RwLock<RuntimeResources>,
+}
+
+impl Shared {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        self.state.send_modify(change);
+        // Looked up in there, so that of two changes at once the later one is told.
+        self.still.send_if_modified(|still| {
+            let now = self.state.borrow().still();
+            std::mem::replace(still, now) != now
+        });
+    }
 }
 
 /// The right to change a runtime; one at a time has it.
@@ -86,6 +98,7 @@ impl Runtime {
         state: State,
     ) -> Self {
         let shared = Arc::new(Shared {
+            still: watch::Sender::new(state.still()),
             state: watch::Sender::new(state),
             turn: Arc::default(),
             gate: RwLock::new(settings.resources()),
@@ -172,7 +185,7 @@ impl Runtime {
     /// Changes the status when no command is being started. For the holder of its [`Turn`].
     pub(super) async fn set(&self, status: Status, updated_at: String) {
         let _gate = self.shared.gate.write().await;
-        self.shared.state.send_modify(|state| {
+        self.shared.change(|state| {
             state.status = status;
             state.updated_at = updated_at;
         });
@@ -185,16 +198,18 @@ impl Runtime {
 
     /// Notes that something of it was changed. For the holder of its [`Turn`].
     pub(super) fn touch(&self, updated_at: String) {
-        self.shared
-            .state
-            .send_modify(|state| state.updated_at = updated_at);
+        self.shared.change(|state| state.updated_at = updated_at);
     }
 
     /// Its disk is copied for as long as the returned value lives.
     pub(super) fn copying(&self) -> Copying {
-        let state = self.shared.state.clone();
-        state.send_modify(|state| state.copying = true);
-        Copying(state)
+        self.shared.change(|state| state.copying = true);
+        Copying(self.shared.clone())
+    }
+
+    /// Whether its processes stand still, to be watched: their time does too.
+    pub fn paused(&self) -> watch::Receiver<bool> {
+        self.shared.still.subscribe()
     }
 
     /// The right to start a command, as long as it is kept.
@@ -224,19 +239,6 @@ impl Runtime {
         self.until(|state| !state.alive()).await.status
     }
 
-    /// Waits until its processes had so much time to run: while it is paused or its disk is copied, no time passes.
-    pub async fn running_for(&self, time: Duration) {
-        let mut left = time;
-        loop {
-            self.until(|state| !state.still()).await;
-            let since = tokio::time::Instant::now();
-            tokio::select! {
-                () = tokio::time::sleep(left) => return,
-                _ = self.until(State::still) => left = left.saturating_sub(since.elapsed()),
-            }
-        }
-    }
-
     async fn until(&self, reached: impl Fn(&State) -> bool) -> State {
         let mut watch = self.shared.state.subscribe();
         // The sender lives in `self`, so the wait can't end for want of it.
@@ -249,11 +251,11 @@ impl Runtime {
 
 /// See [`Runtime::copying`].
 #[derive(Debug)]
-pub(super) struct Copying(watch::Sender<State>);
+pub(super) struct Copying(Arc<Shared>);
 
 impl Drop for Copying {
     fn drop(&mut self) {
-        self.0.send_modify(|state| state.copying = false);
+        self.0.change(|state| state.copying = false);
     }
 }
 
@@ -261,6 +263,7 @@ impl Drop for Copying {
 mod tests {
     use super::super::request::Base;
     use super::*;
+    use std::time::Duration;
 
     fn runtime(status: Status) -> Arc<Runtime> {
         let host = super::super::HostSizes {
@@ -288,26 +291,18 @@ mod tests {
         ))
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn only_time_in_which_it_runs_counts() {
-        let secs = Duration::from_secs;
+    #[tokio::test]
+    async fn it_stands_still_while_it_is_paused_or_copied() {
         let runtime = runtime(Status::Running);
-        let waiting = runtime.clone();
-        let start = tokio::time::Instant::now();
-        let wait = tokio::spawn(async move {
-            waiting.running_for(secs(10)).await;
-            start.elapsed()
-        });
-        tokio::time::sleep(secs(4)).await;
-        runtime.set(Status::Paused, String::new()).await;
-        tokio::time::sleep(secs(100)).await;
-        runtime.set(Status::Running, String::new()).await;
-        tokio::time::sleep(secs(3)).await;
+        let still = runtime.paused();
+        assert!(!*still.borrow());
         let copying = runtime.copying();
-        tokio::time::sleep(secs(50)).await;
+        assert!(*still.borrow());
+        runtime.set(Status::Paused, String::new()).await;
         drop(copying);
-        let took = wait.await.unwrap();
-        assert!(took >= secs(160) && took < secs(161), "{took:?}");
+        assert!(*still.borrow(), "the copy's end ended the pause");
+        runtime.set(Status::Running, String::new()).await;
+        assert!(!*still.borrow());
     }
 
     #[tokio::test]

@@ -96,8 +96,19 @@ impl<T> Page<T> {
             None => 0,
         };
         let offset = start.saturating_add(request.offset).min(total);
-        let limit = request.limit.unwrap_or(total.max(1));
-        let items: Vec<T> = all.into_iter().skip(offset).take(limit).collect();
+        let rest = all.into_iter().skip(offset);
+        let items: Vec<T> = rest.take(request.limit.unwrap_or(total)).collect();
+        Self::of(items, offset, total, request, id)
+    }
+
+    /// The page of these items, which begin at `offset` of a list of `total`.
+    pub fn of(
+        items: Vec<T>,
+        offset: usize,
+        total: usize,
+        request: &PageRequest,
+        id: impl Fn(&T) -> Uuid,
+    ) -> Self {
         let more = offset + items.len() < total;
         let next_cursor = items
             .last()
@@ -106,7 +117,7 @@ impl<T> Page<T> {
         Self {
             items,
             next_cursor,
-            limit,
+            limit: request.limit.unwrap_or(total.max(1)),
             offset,
             total,
         }

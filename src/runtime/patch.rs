@@ -33,27 +33,31 @@ impl Runtimes {
         let valid = request.validate(&inner.profiles, &inner.host, base)?;
         let task = tokio::spawn(async move {
             let _turn = turn;
-            inner.patch(&runtime, valid).await
+            inner.patch(runtime, valid).await
         });
         task.await.map_err(|_| RuntimeError::Interrupted)?
     }
 }
 
 impl Inner {
-    async fn patch(&self, before: &Runtime, valid: Valid) -> Result<Arc<Runtime>, RuntimeError> {
+    async fn patch(
+        &self,
+        before: Arc<Runtime>,
+        valid: Valid,
+    ) -> Result<Arc<Runtime>, RuntimeError> {
         let name = valid.name.unwrap_or_else(|| before.name.clone());
         if (&name, &valid.settings) == (&before.name, &before.settings) {
-            return Ok(self.current(before));
+            return Ok(before);
         }
         let renamed = name != before.name;
         if renamed {
-            self.catalogue.reserve(before, &name)?;
+            self.catalogue.reserve(&before, &name)?;
         }
         let after = Arc::new(before.changed(name, valid.settings));
-        let patched = self.patch_steps(before, &after).await;
+        let patched = self.patch_steps(&before, &after).await;
         match &patched {
-            Ok(()) => self.catalogue.replace(before, after.clone()),
-            Err(_) if renamed => self.catalogue.release(before, &after.name),
+            Ok(()) => self.catalogue.replace(&before, after.clone()),
+            Err(_) if renamed => self.catalogue.release(&before, &after.name),
             Err(_) => {}
         }
         patched.map(|()| after)
@@ -62,12 +66,16 @@ impl Inner {
     async fn patch_steps(&self, before: &Runtime, after: &Runtime) -> Result<(), RuntimeError> {
         let (old, new) = (before.settings.resources(), after.settings.resources());
         if old != new {
+            // First for commands that come, or one that is just being started would bring the old limits back.
+            before.set_resources(new).await;
             match self.warden.set_resources(before.id, new).await {
                 // The next warden hears of the limits with the next command.
                 Ok(()) | Err(WardenError::Lost) => {}
-                Err(source) => return Err(warden("changing a runtime's limits", source)),
+                Err(source) => {
+                    before.set_resources(old).await;
+                    return Err(warden("changing a runtime's limits", source));
+                }
             }
-            after.set_resources(new).await;
         }
         let now = now();
         let mut row = after.to_row()?;

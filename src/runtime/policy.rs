@@ -89,7 +89,7 @@ impl TokenSaving {
 }
 
 /// What of [`TokenSaving`] a request names.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)] // as there
 pub struct TokenSavingPatch {
     pub json_array_enabled: Option<bool>,

@@ -10,11 +10,12 @@ use super::policy::{Agent, Egress, IdlePolicy, Ingress, TokenSaving, TokenSaving
 use super::settings::Settings;
 use super::sizes::HostSizes;
 use crate::warden::protocol::Filesystem;
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// A create or patch request, its types checked and nothing else. Absent and null are both none; the flat words of old
-/// clients stand beside the nested ones, which win.
-#[derive(Debug, Default, Clone, PartialEq)]
+/// clients stand beside the nested ones, which win. It is serialized only to tell whether two requests are the same.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
 pub struct CreateRequest {
     /// `name`, or the patch body's `display_name`.
     pub name: Option<String>,

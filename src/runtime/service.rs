@@ -97,6 +97,16 @@ impl Runtimes {
         tenant: TenantId,
         request: CreateRequest,
     ) -> Result<Arc<Runtime>, RuntimeError> {
+        self.create_as(Uuid::now_v7(), tenant, request).await
+    }
+
+    /// As [`Runtimes::create`], with an id that the caller has noted.
+    pub async fn create_as(
+        &self,
+        id: Uuid,
+        tenant: TenantId,
+        request: CreateRequest,
+    ) -> Result<Arc<Runtime>, RuntimeError> {
         let source = match &request.checkpoint_id {
             Some(id) => Some(self.restorable(tenant, id)?),
             None => None,
@@ -110,7 +120,7 @@ impl Runtimes {
         {
             return Err(RuntimeError::NoRoom(settings.disk_mib));
         }
-        let (turn, runtime) = self.0.reserve(tenant, valid)?;
+        let (turn, runtime) = self.0.reserve(id, tenant, valid)?;
         let (inner, created) = (self.0.clone(), runtime.clone());
         let task = tokio::spawn(async move {
             let _turn = turn;
@@ -205,17 +215,10 @@ impl Runtimes {
 }
 
 impl Inner {
-    /// The runtime as it is now; as it was, if it is gone.
-    pub(super) fn current(&self, runtime: &Runtime) -> Arc<Runtime> {
-        self.catalogue.current(runtime).unwrap_or_else(|| {
-            let (name, settings) = (runtime.name.clone(), runtime.settings.clone());
-            Arc::new(runtime.changed(name, settings))
-        })
-    }
-
     /// Takes the name, so that no two creations race for it, and the new runtime's turn.
     fn reserve(
         &self,
+        id: Uuid,
         tenant: TenantId,
         valid: Valid,
     ) -> Result<(Turn, Arc<Runtime>), RuntimeError> {
@@ -230,7 +233,7 @@ impl Inner {
                 updated_at: now(),
                 copying: false,
             };
-            let (id, settings) = (Uuid::now_v7(), valid.settings.clone());
+            let settings = valid.settings.clone();
             let runtime = Arc::new(Runtime::new(id, tenant, name, settings, now(), state));
             // Nobody else knows of it yet.
             let turn = runtime.try_turn().ok_or(RuntimeError::Interrupted)?;

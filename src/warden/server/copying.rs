@@ -17,58 +17,71 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
-/// The checkpoint job: the copy, the record, then the final name; on failure nothing is left. `disk` is the root directory
-/// of the disk where it is mounted.
-pub(super) fn checkpoint(
-    source: &Path,
-    directory: &Path,
-    target: &Path,
-    record: &Record,
-    disk: Option<OwnedFd>,
-) -> JobResult {
-    let made = try_checkpoint(source, directory, target, record, disk);
-    if made.is_err() {
-        let _ = std::fs::remove_dir_all(directory);
-    }
-    made.map(|()| Vec::new())
-        .map_err(|error| disk_failed(&error))
+/// Names, in an unfinished copy, the runtime whose disk may be frozen for it.
+const SOURCE: &str = "source";
+
+/// The checkpoint job: the copy, the record, then the final name.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    /// Whose disk is copied.
+    pub runtime: Uuid,
+    /// That disk.
+    pub source: PathBuf,
+    /// Where the checkpoint is made.
+    pub directory: PathBuf,
+    /// Where it is when it is whole.
+    pub target: PathBuf,
+    /// What is written beside the copy.
+    pub record: Record,
+    /// Whether the disk is mounted.
+    pub mounted: bool,
 }
 
-/// Why a job can't do without the descriptor that it was not handed.
-pub(super) fn no_descriptors() -> JobError {
-    let reason = "more descriptors than this process may open";
-    JobError::NoRoom("descriptors".to_owned(), reason.to_owned())
-}
-
-fn try_checkpoint(
-    source: &Path,
-    directory: &Path,
-    target: &Path,
-    record: &Record,
-    disk: Option<OwnedFd>,
-) -> Result<(), DiskError> {
-    std::fs::create_dir(directory).map_err(io("create", directory))?;
-    let copy = directory.join(DISK);
-    match disk {
-        Some(disk) => {
-            let frozen = Frozen::new(disk).map_err(|e| io("freeze", source)(e.into()))?;
-            self::copy(source, &copy)?;
-            drop(frozen);
+impl Checkpoint {
+    /// Makes it; on failure nothing is left. `disk` is the root directory of the disk where it is mounted.
+    pub(super) fn make(&self, disk: Option<OwnedFd>) -> JobResult {
+        if self.mounted && disk.is_none() {
+            let reason = "more descriptors than this process may open".to_owned();
+            return Err(JobError::NoRoom("descriptors".to_owned(), reason));
         }
-        // The lock keeps away the last writes of a mount that is still on its way out.
-        None => {
-            let _locked = disk::open_locked(source)?;
-            self::copy(source, &copy)?;
+        let made = self.try_make(disk);
+        if made.is_err() {
+            let _ = std::fs::remove_dir_all(&self.directory);
         }
+        made.map(|()| Vec::new())
+            .map_err(|error| disk_failed(&error))
     }
-    checkpoints::write(directory, record).map_err(io("write the record in", directory))?;
-    sync(directory)?;
-    std::fs::rename(directory, target).map_err(io("rename", directory))?;
-    sync(target.parent().unwrap_or(Path::new("/")))
+
+    fn try_make(&self, disk: Option<OwnedFd>) -> Result<(), DiskError> {
+        let (source, directory) = (self.source.as_path(), self.directory.as_path());
+        std::fs::create_dir(directory).map_err(io("create", directory))?;
+        let note = directory.join(SOURCE);
+        std::fs::write(&note, self.runtime.to_string()).map_err(io("write", &note))?;
+        let target = directory.join(DISK);
+        match disk {
+            Some(disk) => {
+                let frozen = Frozen::new(disk).map_err(|e| io("freeze", source)(e.into()))?;
+                copy(source, &target)?;
+                drop(frozen);
+            }
+            // The lock keeps away the last writes of a mount that is still on its way out.
+            None => {
+                let _locked = disk::open_locked(source)?;
+                copy(source, &target)?;
+            }
+        }
+        std::fs::remove_file(&note).map_err(io("remove", &note))?;
+        checkpoints::write(directory, &self.record)
+            .map_err(io("write the record in", directory))?;
+        sync(directory)?;
+        std::fs::rename(directory, &self.target).map_err(io("rename", directory))?;
+        sync(self.target.parent().unwrap_or(Path::new("/")))
+    }
 }
 
 /// A file system that is held still until this is dropped.
@@ -182,29 +195,31 @@ pub(super) fn grow(path: &Path, size_mib: u64) -> Result<(), DiskError> {
 }
 
 /// Thaws what a killed server left frozen. Such a file system exists without a mount, keeps its loop device and holds every
-/// process that writes to it. Must come before anything that waits for such a process. Returns how many disks of the data
-/// directory are still attached.
+/// process that writes to it. Must come before anything that waits for such a process. Returns how many disks that were
+/// being copied are still attached.
 pub(super) fn thaw_leftovers(data_dir: &Path) -> usize {
-    let disks = disks(&data_dir.join("runtimes"));
+    let disks = half_copied(data_dir);
+    if disks.is_empty() {
+        return 0;
+    }
     let loops = std::fs::read_dir("/sys/block").into_iter().flatten();
-    // Only where a file is attached; cheap enough to look at all.
     let attached = |entry: &std::fs::DirEntry| entry.path().join("loop/backing_file").exists();
-    let mut ours = 0;
+    let mut found = 0;
     for entry in loops.flatten().filter(attached) {
         let device = Path::new("/dev").join(entry.file_name());
-        match thaw_if_ours(&device, &disks) {
-            Ok(is_ours) => ours += usize::from(is_ours),
+        match thaw_if_in(&device, &disks) {
+            Ok(is_in) => found += usize::from(is_in),
             Err(error) => {
                 tracing::warn!(device = %device.display(), error = chain(&error), "a leftover disk");
-                ours += 1;
+                found += 1;
             }
         }
     }
-    ours
+    found
 }
 
-/// Waits until no disk of the data directory is attached any more: a job of a killed server may have been about to freeze
-/// one. Must come when no process of a cell is left.
+/// Waits until no disk that was being copied is attached any more: a job of a killed server may have been about to freeze
+/// it. Must come when no process of a cell is left, and before [`checkpoints::Checkpoints::load`] forgets the copies.
 pub(super) fn settle_leftovers(data_dir: &Path) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while thaw_leftovers(data_dir) > 0 {
@@ -216,22 +231,27 @@ pub(super) fn settle_leftovers(data_dir: &Path) {
     }
 }
 
-/// Device and inode numbers of the disks in a directory of runtimes, unfinished ones too.
-fn disks(directory: &Path) -> HashSet<(u64, u64)> {
-    let runtimes = std::fs::read_dir(directory).into_iter().flatten();
-    runtimes
-        .flatten()
-        .filter_map(|entry| std::fs::symlink_metadata(entry.path().join(DISK)).ok())
-        .map(|disk| (disk.dev(), disk.ino()))
-        .collect()
+/// Device and inode numbers of the disks that were being copied when a server ended.
+fn half_copied(data_dir: &Path) -> HashSet<(u64, u64)> {
+    let disk = |copy: &Path| {
+        let source = std::fs::read_to_string(copy.join(SOURCE)).ok()?;
+        let runtime = Uuid::parse_str(&source).ok()?;
+        let runtimes = data_dir.join("runtimes");
+        let disk = runtimes.join(runtime.to_string()).join(DISK);
+        let status = std::fs::symlink_metadata(disk).ok()?;
+        Some((status.dev(), status.ino()))
+    };
+    let copies = std::fs::read_dir(data_dir.join("checkpoints"));
+    let copies = copies.into_iter().flatten().flatten();
+    copies.filter_map(|copy| disk(&copy.path())).collect()
 }
 
 /// Whether one of the disks is behind the device.
-fn thaw_if_ours(device: &Path, disks: &HashSet<(u64, u64)>) -> Result<bool, DiskError> {
+fn thaw_if_in(device: &Path, disks: &HashSet<(u64, u64)>) -> Result<bool, DiskError> {
     let open = File::open(device).map_err(io("open", device))?;
     // As long as it is open, the same file is behind it.
-    let ours = sys::loopdev::backing(open.as_fd()).is_ok_and(|file| disks.contains(&file));
-    if !ours {
+    let is_in = sys::loopdev::backing(open.as_fd()).is_ok_and(|file| disks.contains(&file));
+    if !is_in {
         return Ok(false);
     }
     let mount = disk::mount_device(device)?;

@@ -3,6 +3,7 @@
 use crate::cell::error::CellError;
 use crate::cell::report::Stdio;
 use crate::cell::{self, Spec};
+use crate::cgroup::CgroupError;
 use crate::warden::protocol::{Failure, Filesystem};
 use crate::warden::server::catalogue::State;
 use crate::warden::server::cells::{Opened, Request, kill};
@@ -70,8 +71,12 @@ impl Warden {
         };
         mounted.last_used = Instant::now();
         if mounted.resources != Some(cell.request.runtime_resources) {
-            mounted.group.set(&cell.request.runtime_resources)?;
-            mounted.resources = Some(cell.request.runtime_resources);
+            match mounted.group.set(&cell.request.runtime_resources) {
+                Ok(()) => mounted.resources = Some(cell.request.runtime_resources),
+                // A change that is about to be refused, see `set_resources`.
+                Err(CgroupError::InUse { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         let group = mounted
             .group

@@ -72,8 +72,8 @@ pub enum Purpose {
         /// Which.
         id: Uuid,
     },
-    /// Let go of mounts that were not used.
-    Evict,
+    /// Let go of something that nobody waits for.
+    Release,
     /// Let go of what a cell left in its namespaces.
     Bury(Box<Gone>),
 }
@@ -337,7 +337,7 @@ impl Warden {
                 }
                 self.reply(&Reply::Done { seq }, Vec::new());
             }
-            Purpose::Evict => {}
+            Purpose::Release => {}
             Purpose::Bury(gone) => self.finish(*gone),
         }
     }
@@ -479,7 +479,7 @@ impl Warden {
         };
         for id in self.catalogue.idle_since(before) {
             let held = self.let_go(id);
-            self.start_job(Lane::Release, Purpose::Evict, held, release);
+            self.start_job(Lane::Release, Purpose::Release, held, release);
         }
     }
 }

@@ -200,11 +200,6 @@ impl Warden {
     }
 
     fn start_copy(&mut self, seq: u64, checkpoint: Uuid, id: Uuid) -> Result<(), Failure> {
-        let source = self.catalogue.path(id).join(DISK);
-        let (directory, target) = (
-            self.checkpoints.unfinished_path(checkpoint),
-            self.checkpoints.path(checkpoint),
-        );
         let runtime = self.catalogue.get(id).ok_or(Failure::UnknownRuntime)?;
         let spec = &runtime.record.spec;
         let record = Record {
@@ -221,18 +216,21 @@ impl Warden {
             held.push(disk.try_clone().map_err(no_room)?);
         }
         runtime.operation = Some(Operation::Copy);
-        let mounted = !held.is_empty();
+        let copy = copying::Checkpoint {
+            runtime: id,
+            source: self.catalogue.path(id).join(DISK),
+            directory: self.checkpoints.unfinished_path(checkpoint),
+            target: self.checkpoints.path(checkpoint),
+            record: record.clone(),
+            mounted: !held.is_empty(),
+        };
         let purpose = Purpose::Copy {
             seq,
             id,
-            checkpoint: record.clone(),
+            checkpoint: record,
         };
         self.start_job(Lane::Copy, purpose, held, move |held| {
-            let disk = held.into_iter().next();
-            if mounted && disk.is_none() {
-                return Err(copying::no_descriptors());
-            }
-            copying::checkpoint(&source, &directory, &target, &record, disk)
+            copy.make(held.into_iter().next())
         });
         Ok(())
     }
@@ -247,8 +245,13 @@ impl Warden {
                 Reply::Checkpointed { seq, disk_bytes }
             }
             Err(error) => {
-                // It may have died before it could.
+                // The job may have died before it could thaw the disk and take away what it had made.
                 self.thaw_disk(id);
+                let left = self.checkpoints.unfinished_path(record.id);
+                self.start_job(Lane::Release, Purpose::Release, Vec::new(), move |_| {
+                    let _ = std::fs::remove_dir_all(left);
+                    Ok(Vec::new())
+                });
                 let failure = failure(id, &error);
                 Reply::Failed { seq, failure }
             }
