@@ -1,6 +1,7 @@
 //! Every raw system call of the project, and with them every `unsafe`: wrappers that are safe to call, one per call,
 //! for what `nix` does not offer. Errors are the kernel's errno; callers add the operation and the path.
 
+pub mod freeze;
 pub mod loopdev;
 pub mod mount;
 pub mod packet;

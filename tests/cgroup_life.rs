@@ -5,9 +5,10 @@
 mod cgroup_support;
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use cellblock::cgroup::{CgroupError, Mode};
+use cellblock::cgroup::{CgroupError, Mode, RuntimeGroup};
 use cgroup_support::{
     CELL, RUNTIME, ends, hosts, lines, members, removed, run, until_lines, wait_frozen,
 };
@@ -119,12 +120,21 @@ fn freeze_stops_and_thaw_continues() {
         let cell = runtime.cell("c", &CELL).unwrap();
         let mut child = run(&cell, "echo on; while :; do :; done");
         until_lines(&mut child, 1);
+        assert!(
+            !runtime.is_frozen().unwrap(),
+            "frozen before it was asked to"
+        );
         runtime.freeze().unwrap();
         wait_frozen(&runtime, &cell);
+        assert!(until_frozen(&runtime), "it says that it goes on");
         let before = cell.cpu_us().unwrap();
         std::thread::sleep(Duration::from_millis(50));
         assert_eq!(cell.cpu_us().unwrap(), before, "it went on");
         runtime.thaw().unwrap();
+        assert!(
+            !runtime.is_frozen().unwrap(),
+            "it says that it stands still"
+        );
         let deadline = Instant::now() + Duration::from_secs(20);
         while cell.cpu_us().unwrap() == before {
             assert!(Instant::now() < deadline, "it did not go on");
@@ -212,5 +222,62 @@ fn a_new_server_clears_what_an_earlier_one_left() {
         assert!(runtime.directories().iter().all(|dir| !dir.exists()));
         assert!(later.bases().iter().all(|base| base.exists()));
         later.runtime("new", &RUNTIME).unwrap();
+    }
+}
+
+/// What callers of `freeze` do.
+fn until_frozen(runtime: &RuntimeGroup) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
+        if runtime.is_frozen().unwrap() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    false
+}
+
+#[test]
+fn a_process_that_joins_a_frozen_cell_stands_still() {
+    for host in hosts("late") {
+        let runtime = host.prepared().runtime("r", &RUNTIME).unwrap();
+        let cell = runtime.cell("c", &CELL).unwrap();
+        runtime.freeze().unwrap();
+        assert!(until_frozen(&runtime));
+        let mut child = run(&cell, "echo on; while :; do :; done");
+        // It may take a moment to join; then it is as still as the others.
+        let stops = |dir: &&PathBuf| {
+            dir.join("cgroup.freeze").exists() || dir.join("freezer.state").exists()
+        };
+        let dir = cell.directories().iter().find(stops).unwrap();
+        let joined = || fs::read_to_string(dir.join("cgroup.procs")).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while joined().is_empty() {
+            assert!(Instant::now() < deadline, "it does not join");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(until_frozen(&runtime));
+        let before = cell.cpu_us().unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(cell.cpu_us().unwrap(), before, "it runs");
+        runtime.thaw().unwrap();
+        until_lines(&mut child, 1);
+        runtime.kill().unwrap();
+        assert!(ends(&mut child));
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_runtime_that_comes_back_to_a_frozen_group_is_thawed() {
+    for host in hosts("again") {
+        let runtime = host.prepared().runtime("r", &RUNTIME).unwrap();
+        runtime.freeze().unwrap();
+        let runtime = host.runtime("r", &RUNTIME).unwrap();
+        let cell = runtime.cell("c", &CELL).unwrap();
+        let mut child = run(&cell, "echo on");
+        until_lines(&mut child, 1);
+        assert!(ends(&mut child));
+        child.wait().unwrap();
     }
 }

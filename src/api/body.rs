@@ -57,7 +57,7 @@ impl BodyBudget {
     }
 }
 
-/// A whole body that is valid JSON.
+/// A whole body, which is said to be JSON.
 #[derive(Debug)]
 pub struct JsonBody {
     bytes: Vec<u8>,
@@ -69,6 +69,14 @@ impl JsonBody {
     pub fn json(&self) -> Result<&RawValue, ApiError> {
         parse_json(&self.bytes)
             .map_err(|problem| ApiError::invalid(StatusCode::BAD_REQUEST, problem))
+    }
+
+    /// The JSON, where there is any.
+    pub fn json_or_empty(&self) -> Result<Option<&RawValue>, ApiError> {
+        if self.bytes.is_empty() {
+            return Ok(None);
+        }
+        self.json().map(Some)
     }
 }
 

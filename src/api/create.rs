@@ -1,12 +1,17 @@
-//! The create body, with the words of every client version. Unknown fields are ignored: old clients send dialects.
+//! The create and the patch body, with the words of every client version. Unknown fields are ignored: old clients send
+//! dialects.
 
 use super::error::ApiError;
 use super::fields::Fields;
-use crate::runtime::{CreateRequest, Egress, EgressMode, IdlePolicy, Invalid, TokenSaving};
+use crate::runtime::{
+    Agent, CreateRequest, Egress, EgressMode, IdlePolicy, Ingress, IngressProtocol, Invalid,
+    TokenSavingPatch,
+};
 use serde_json::value::RawValue;
 
 const FIELDS: &[&str] = &[
     "name",
+    "display_name",
     "resources",
     "environment_variables",
     "checkpoint_id",
@@ -15,6 +20,10 @@ const FIELDS: &[&str] = &[
     "ingress_specs",
     "llm_tool_io_capture_enabled",
     "llm_token_saving_policy",
+    "runtime_agent",
+    "runtime_agent_post_install_script",
+    "runtime_agent_post_config_script",
+    "runtime_agent_secret_preset",
     "image",
     "profile",
     "filesystem",
@@ -32,14 +41,31 @@ const FIELDS: &[&str] = &[
 const MAX_HOSTS: usize = 1000;
 const MAX_HOST: usize = 255;
 
-/// Reads the body's fields; what they mean is checked later.
+/// Most ports that may be asked for, and most bytes of a word or script about an agent.
+const MAX_PORTS: usize = 100;
+const MAX_AGENT: usize = 64 * 1024;
+
+/// Reads the fields of a create body; what they mean is checked later.
 pub fn parse(body: &RawValue) -> Result<CreateRequest, ApiError> {
     let fields = Fields::of_body(body, FIELDS)?;
-    if fields.string("checkpoint_id")?.is_some() {
-        let message = "restoring from a checkpoint (`checkpoint_id`) is not supported yet";
-        return Err(ApiError::unimplemented(Some("checkpoint_id"), message));
-    }
-    Ok(read(&fields)?)
+    Ok(CreateRequest {
+        name: fields.string("name")?,
+        checkpoint_id: fields.string("checkpoint_id")?,
+        ..read(&fields)?
+    })
+}
+
+/// As [`parse`], for a patch body: the name is `display_name`, as in the object, or `name`.
+pub fn parse_patch(body: &RawValue) -> Result<CreateRequest, ApiError> {
+    let fields = Fields::of_body(body, FIELDS)?;
+    let name = match fields.string("display_name")? {
+        None => fields.string("name")?,
+        name => name,
+    };
+    Ok(CreateRequest {
+        name,
+        ..read(&fields)?
+    })
 }
 
 fn read(fields: &Fields<'_>) -> Result<CreateRequest, Invalid> {
@@ -53,9 +79,7 @@ fn read(fields: &Fields<'_>) -> Result<CreateRequest, Invalid> {
     let limits = fields.object("limits", &["pids", "disk_mib"])?;
     let whole =
         |fields: &Option<Fields<'_>>, name| fields.as_ref().map_or(Ok(None), |f| f.whole(name));
-    fields.array_of_anything("ingress_specs")?;
     Ok(CreateRequest {
-        name: fields.string("name")?,
         request_memory_mib: whole(&requests, "memory_mib")?,
         request_vcpus: whole(&requests, "vcpus")?,
         limit_memory_mib: whole(&resource_limits, "memory_mib")?,
@@ -65,21 +89,63 @@ fn read(fields: &Fields<'_>) -> Result<CreateRequest, Invalid> {
         max_memory_mib: fields.whole("max_memory_mib")?,
         idle_suspend_after_secs: fields.whole("idle_suspend_after_secs")?,
         arch: fields.string("arch")?,
-        environment_variables: fields
-            .string_map("environment_variables")?
-            .unwrap_or_default(),
+        environment_variables: fields.string_map("environment_variables")?,
         egress: egress(fields)?,
+        ingress: ingress(fields)?,
         idle_policy: idle_policy(fields)?,
-        llm_tool_io_capture_enabled: fields
-            .boolean("llm_tool_io_capture_enabled")?
-            .unwrap_or(false),
+        llm_tool_io_capture_enabled: fields.boolean("llm_tool_io_capture_enabled")?,
         llm_token_saving_policy: token_saving(fields)?,
+        agent: agent(fields)?,
         image: fields.string("image")?,
         profile: fields.string("profile")?,
         filesystem: fields.string("filesystem")?,
         network: fields.string("network")?,
         pids: whole(&limits, "pids")?,
         disk_mib: whole(&limits, "disk_mib")?,
+        ..CreateRequest::default()
+    })
+}
+
+fn ingress(fields: &Fields<'_>) -> Result<Option<Vec<Ingress>>, Invalid> {
+    const FIELD: &str = "ingress_specs";
+    let Some(specs) = fields.objects(FIELD, &["protocol", "runtime_port"], MAX_PORTS)? else {
+        return Ok(None);
+    };
+    let read = |spec: &Fields<'_>| {
+        let protocol = match spec.string("protocol")?.as_deref() {
+            Some("http") => IngressProtocol::Http,
+            Some("https") => IngressProtocol::Https,
+            _ => return Err(Invalid::one_of(spec.name("protocol"), ["http", "https"])),
+        };
+        let port = spec.whole("runtime_port")?.unwrap_or(0);
+        let runtime_port = u16::try_from(port)
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or_else(|| {
+                Invalid::new(spec.name("runtime_port"), "must be a port from 1 to 65535")
+            })?;
+        Ok(Ingress {
+            protocol,
+            runtime_port,
+        })
+    };
+    specs.iter().map(read).collect::<Result<_, _>>().map(Some)
+}
+
+fn agent(fields: &Fields<'_>) -> Result<Agent, Invalid> {
+    let text = |name: &'static str| -> Result<Option<String>, Invalid> {
+        let text = fields.string(name)?;
+        if text.as_ref().is_some_and(|text| text.len() > MAX_AGENT) {
+            let problem = format!("must be at most {MAX_AGENT} bytes");
+            return Err(Invalid::new(name, problem));
+        }
+        Ok(text)
+    };
+    Ok(Agent {
+        key: text("runtime_agent")?,
+        post_install_script: text("runtime_agent_post_install_script")?,
+        post_config_script: text("runtime_agent_post_config_script")?,
+        secret_preset: text("runtime_agent_secret_preset")?,
     })
 }
 
@@ -149,7 +215,7 @@ fn idle_policy(fields: &Fields<'_>) -> Result<Option<IdlePolicy>, Invalid> {
     }))
 }
 
-fn token_saving(fields: &Fields<'_>) -> Result<TokenSaving, Invalid> {
+fn token_saving(fields: &Fields<'_>) -> Result<TokenSavingPatch, Invalid> {
     const KNOWN: &[&str] = &[
         "json_array_enabled",
         "log_enabled",
@@ -157,14 +223,13 @@ fn token_saving(fields: &Fields<'_>) -> Result<TokenSaving, Invalid> {
         "git_diff_enabled",
     ];
     let Some(policy) = fields.object("llm_token_saving_policy", KNOWN)? else {
-        return Ok(TokenSaving::default());
+        return Ok(TokenSavingPatch::default());
     };
-    let flag = |name| Ok(policy.boolean(name)?.unwrap_or(false));
-    Ok(TokenSaving {
-        json_array_enabled: flag("json_array_enabled")?,
-        log_enabled: flag("log_enabled")?,
-        search_results_enabled: flag("search_results_enabled")?,
-        git_diff_enabled: flag("git_diff_enabled")?,
+    Ok(TokenSavingPatch {
+        json_array_enabled: policy.boolean("json_array_enabled")?,
+        log_enabled: policy.boolean("log_enabled")?,
+        search_results_enabled: policy.boolean("search_results_enabled")?,
+        git_diff_enabled: policy.boolean("git_diff_enabled")?,
     })
 }
 
@@ -190,7 +255,8 @@ mod tests {
         );
         assert_eq!(request.request_vcpus, Some(2));
         assert_eq!(request.egress.unwrap().denied_hosts, ["a.b"]);
-        assert!(request.llm_tool_io_capture_enabled);
+        assert_eq!(request.llm_tool_io_capture_enabled, Some(true));
+        assert_eq!(request.ingress, Some(vec![]));
     }
 
     #[test]
@@ -215,9 +281,45 @@ mod tests {
         assert!(fails(r#"{"egress_policy":{"mode":"maybe"}}"#));
         assert!(fails(r#"{"egress_policy":{"allowed_hosts":[1]}}"#));
         assert!(fails(r#"{"ingress_specs":{}}"#));
-        assert!(fails(r#"{"checkpoint_id":"x"}"#));
+        for spec in [
+            r#"{"protocol":"tcp","runtime_port":1}"#,
+            r#"{"protocol":"http"}"#,
+            r#"{"protocol":"http","runtime_port":0}"#,
+            r#"{"protocol":"http","runtime_port":65536}"#,
+            "1",
+        ] {
+            assert!(fails(&format!("{{\"ingress_specs\":[{spec}]}}")), "{spec}");
+        }
         assert!(!fails(
             r#"{"checkpoint_id":null,"egress_policy":null,"idle_policy":null}"#
         ));
+    }
+
+    #[test]
+    fn a_patch_names_what_it_changes_and_nothing_else() {
+        let patch = |json: &str| parse_patch(serde_json::from_str(json).unwrap()).unwrap();
+        assert_eq!(patch("{}"), CreateRequest::default());
+        let name = |json| patch(json).name;
+        assert_eq!(name(r#"{"name":"a"}"#).as_deref(), Some("a"));
+        assert_eq!(
+            name(r#"{"display_name":"b","name":"a"}"#).as_deref(),
+            Some("b")
+        );
+        // A checkpoint is for what does not exist yet.
+        assert_eq!(patch(r#"{"checkpoint_id":"x"}"#), CreateRequest::default());
+        let request = patch(
+            r#"{"resources":{"limits":{"memory_mib":512},"requests":{"memory_mib":256}},
+                "egress_policy":{"mode":"allowlist","allowed_hosts":["a"],"denied_hosts":[]},
+                "ingress_specs":[{"protocol":"https","runtime_port":443}]}"#,
+        );
+        assert_eq!(
+            (request.request_memory_mib, request.limit_memory_mib),
+            (Some(256), Some(512))
+        );
+        let port = Ingress {
+            protocol: IngressProtocol::Https,
+            runtime_port: 443,
+        };
+        assert_eq!(request.ingress, Some(vec![port]));
     }
 }

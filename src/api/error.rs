@@ -6,7 +6,7 @@ use crate::log::chain;
 use crate::runtime::{Invalid, RuntimeError};
 use crate::store::StoreError;
 use crate::warden::client::WardenError;
-use crate::warden::protocol::Failure;
+use crate::warden::protocol::{Busy, Failure};
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -172,10 +172,20 @@ impl From<RuntimeError> for ApiError {
         match error {
             RuntimeError::NotFound(_) => Self::new(Code::NotFound, text),
             RuntimeError::Exists(_) => Self::new(Code::AlreadyExists, text).detail("field", "name"),
-            RuntimeError::NotRunning { status, .. } => {
+            RuntimeError::NotRunning { status, .. } | RuntimeError::Impossible { status, .. } => {
                 Self::new(Code::FailedPrecondition, text).detail("status", status)
             }
+            RuntimeError::NotReady { state, .. } => {
+                Self::new(Code::FailedPrecondition, text).detail("state", state)
+            }
+            RuntimeError::NothingToKeep { filesystem, .. } => {
+                Self::new(Code::FailedPrecondition, text).detail("filesystem", filesystem)
+            }
             RuntimeError::StillCreating(_) => Self::new(Code::FailedPrecondition, text),
+            RuntimeError::CheckpointNotFound(_) => Self::new(Code::NotFound, text),
+            RuntimeError::Busy(_) | RuntimeError::CheckpointBusy(_) => {
+                Self::new(Code::Unavailable, text).detail("reason", "busy")
+            }
             RuntimeError::Invalid(invalid) => invalid.into(),
             RuntimeError::NoRoom(_) => Self::new(Code::Unavailable, text).retry_after(30),
             RuntimeError::Store(source) => source.into(),
@@ -204,6 +214,7 @@ impl From<ExecError> for ApiError {
         match error {
             ExecError::Admission(refusal) => refusal.into(),
             ExecError::Invalid(invalid) => invalid.into(),
+            ExecError::Runtime(error) => error.into(),
             ExecError::Record(source) => source.into(),
             ExecError::Start(ref source) => refused(source).because(&error),
             ExecError::Lost { exec_id } => Self::new(Code::Unavailable, error.to_string())
@@ -277,6 +288,25 @@ fn refused(error: &WardenError) -> ApiError {
             Code::FailedPrecondition,
             format!("the runtime's image can't be used: {why}"),
         ),
+        Failure::UnknownCheckpoint => ApiError::new(Code::NotFound, "the checkpoint was not found"),
+        Failure::Paused => ApiError::new(
+            Code::FailedPrecondition,
+            "the runtime is not running (status: paused)",
+        )
+        .detail("status", "paused"),
+        Failure::Busy(Busy::Memory) => {
+            let message = "more memory is in use than is to be allowed";
+            ApiError::new(Code::FailedPrecondition, message)
+                .detail("field", "resources.limits.memory_mib")
+        }
+        Failure::Busy(Busy::Operation) => {
+            let message = "another operation on the runtime is still under way; try again later";
+            ApiError::new(Code::Unavailable, message).detail("reason", "busy")
+        }
+        Failure::Busy(Busy::Processes) => {
+            let message = "the runtime's processes could not be stopped in time; they go on";
+            ApiError::new(Code::Unavailable, message).detail("reason", "busy")
+        }
         Failure::Invalid(field) => Invalid::new(field.as_str(), "is out of its range").into(),
         Failure::NoRoom(what) => ApiError::new(
             Code::Unavailable,

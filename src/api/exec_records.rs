@@ -5,7 +5,7 @@ use super::answer::UsageView;
 use super::auth::Caller;
 use super::chunks;
 use super::error::{ApiError, Code};
-use super::query::{Params, pagination};
+use super::query::{Params, answer_page, pagination};
 use crate::exec::{OUTCOMES, RUNNING, Record, Stream};
 use crate::runtime::{Invalid, Page};
 use crate::store::ExecFilter;
@@ -60,7 +60,7 @@ pub async fn list(
             .unwrap_or_default(),
         since: query.get("since").map(since).transpose()?,
     };
-    let request = query.page()?;
+    let request = query.page(&caller, "execs")?;
     let batch = request.limit.unwrap_or(BATCH);
     let (records, found) = app
         .executor
@@ -76,15 +76,14 @@ pub async fn list(
     let (offset, total) = (found.offset as usize, found.total as usize);
     let rest = request.limit.is_none() && offset + records.len() < total;
     if !rest {
-        let limit = request.limit.unwrap_or(total.max(1));
-        let page = Page::of(records, limit, offset, total, |record| record.id);
-        let data: Vec<Value> = page.items.iter().map(|record| view(&app, record)).collect();
-        return Ok(Json(json!({ "data": data, "pagination": pagination(&page) })).into_response());
+        let page = Page::of(records, offset, total, &request, |record| record.id);
+        return Ok(Json(answer_page(&page, |record| view(&app, record))).into_response());
     }
     // All of them, however many: written while they are read.
     let (to, body) = chunks::channel(None);
-    let end: Page<Record> = Page::of(Vec::new(), total, offset, offset, |record| record.id);
-    let end = Page { total, ..end };
+    let end = Page::of(Vec::new(), offset, total, &request, |record: &Record| {
+        record.id
+    });
     tokio::spawn(async move {
         let written = write_all(&app, caller.tenant, filter, records, &end, &to).await;
         if let Err(error) = written {

@@ -102,14 +102,26 @@ impl<'a> Fields<'a> {
         items.map(|items| self.all(name, items)).transpose()
     }
 
-    /// An array; only its type is looked at.
-    pub fn array_of_anything(&self, name: &str) -> Result<(), Invalid> {
-        match self.raw(name) {
-            Some(raw) if !raw.get().starts_with('[') => {
-                Err(Invalid::new(self.name(name), "must be an array"))
-            }
-            _ => Ok(()),
+    /// An array of at most `most` objects.
+    pub fn objects(
+        &self,
+        name: &str,
+        known: &'static [&'static str],
+        most: usize,
+    ) -> Result<Option<Vec<Fields<'a>>>, Invalid> {
+        let Some(array) = self.read(name, "must be an array of objects")? else {
+            return Ok(None);
+        };
+        let items: Vec<&'a RawValue> = self.all(name, array)?;
+        if items.len() > most {
+            let problem = format!("must hold at most {most} items");
+            return Err(Invalid::new(self.name(name), problem));
         }
+        let parse = |(index, raw): (usize, &&'a RawValue)| {
+            Self::parse(raw, format!("{}[{index}]", self.name(name)), known)
+        };
+        let objects: Result<_, _> = items.iter().enumerate().map(parse).collect();
+        objects.map(Some)
     }
 
     /// An object inside this one.

@@ -1,4 +1,4 @@
-//! Arrays and objects of strings, read with a bound on their number: a list of empty strings takes many times the memory
+//! Arrays, and objects of strings, read with a bound on their number: a list of empty strings takes many times the memory
 //! of the JSON that it came in.
 
 use serde::Deserializer;
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Most items that are kept of an array or object of strings. More is refused: the kernel takes no more arguments.
+/// Most items that are kept of an array or object. More is refused: the kernel takes no more arguments.
 pub(super) const MAX_ITEMS: usize = 256 * 1024;
 
 /// A bounded collection of strings.
@@ -18,9 +18,9 @@ pub(super) struct Items<T> {
     pub too_many: bool,
 }
 
-impl<'de> serde::Deserialize<'de> for Items<Vec<String>> {
+impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for Items<Vec<T>> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ItemsVisitor(PhantomData::<Vec<String>>))
+        deserializer.deserialize_seq(ItemsVisitor(PhantomData::<Vec<T>>))
     }
 }
 
@@ -32,11 +32,11 @@ impl<'de> serde::Deserialize<'de> for Items<BTreeMap<String, String>> {
 
 struct ItemsVisitor<T>(PhantomData<T>);
 
-impl<'de> Visitor<'de> for ItemsVisitor<Vec<String>> {
-    type Value = Items<Vec<String>>;
+impl<'de, T: serde::Deserialize<'de>> Visitor<'de> for ItemsVisitor<Vec<T>> {
+    type Value = Items<Vec<T>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of strings")
+        f.write_str("an array")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {

@@ -3,8 +3,10 @@
 //! ```text
 //! server    connections           request_id  ids, error bodies, one log line
 //! routes    paths                 auth, body  extractors: who asks, what with
-//! runtimes, execs  handlers       fields, create, exec_body  JSON → requests of `runtime` and `exec`
+//! runtimes, checkpoints, execs    handlers
+//! fields, create, exec_body       JSON → requests of `runtime` and `exec`
 //! exec_records, exec_output       what is remembered of execs
+//! query        query strings, paging
 //! idempotency  requests that are carried out once      answer, slow, chunks  bodies that take long or much
 //! error     the only place that knows status codes
 //! ```
@@ -12,6 +14,7 @@
 mod answer;
 mod auth;
 mod body;
+mod checkpoints;
 mod chunks;
 mod create;
 mod error;
@@ -199,6 +202,7 @@ async fn open(
         profiles,
         host,
         snapshot.runtimes,
+        snapshot.checkpoints,
     )
     .await?;
     let executor = Executor::new(warden, Admission::new(config.exec.clone()), records);

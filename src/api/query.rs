@@ -1,8 +1,9 @@
 //! Query strings, and paging on the wire.
 
 use super::App;
+use super::auth::Caller;
 use super::error::ApiError;
-use crate::runtime::{Invalid, Page, PageRequest};
+use crate::runtime::{Invalid, Page, PageRequest, Scope};
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use serde_json::{Value, json};
@@ -50,10 +51,23 @@ impl Params {
         }
     }
 
-    /// `limit`, `offset` and `after`.
-    pub fn page(&self) -> Result<PageRequest, Invalid> {
-        PageRequest::parse(self.get("limit"), self.get("offset"), self.get("after"))
+    /// `limit`, `offset` and `after`: which part of the caller's list of such things is wanted.
+    pub fn page(&self, caller: &Caller, kind: &'static str) -> Result<PageRequest, Invalid> {
+        let (limit, offset) = (self.get("limit"), self.get("offset"));
+        let scope = Scope {
+            tenant: caller.tenant.0,
+            kind,
+        };
+        PageRequest::parse(limit, offset, self.get("after"), scope)
     }
+}
+
+/// The whole answer of a list.
+pub fn answer_page<T>(page: &Page<T>, view: impl Fn(&T) -> Value) -> Value {
+    json!({
+        "data": page.items.iter().map(view).collect::<Vec<_>>(),
+        "pagination": pagination(page),
+    })
 }
 
 /// The six keys that every list has.

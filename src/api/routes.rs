@@ -2,10 +2,10 @@
 
 use super::auth::Caller;
 use super::error::{ApiError, Code};
-use super::{App, exec_output, exec_records, execs, request_id, runtimes};
+use super::{App, checkpoints, exec_output, exec_records, execs, request_id, runtimes};
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -19,9 +19,25 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/runtimes", get(runtimes::list).post(runtimes::create))
         .route(
             "/v1/runtimes/{runtime}",
-            get(runtimes::get).delete(runtimes::delete).patch(later),
+            get(runtimes::get)
+                .patch(runtimes::patch)
+                .delete(runtimes::delete),
         )
+        .route("/v1/runtimes/{runtime}/start", post(runtimes::start))
+        .route("/v1/runtimes/{runtime}/stop", post(runtimes::stop))
+        .route("/v1/runtimes/{runtime}/pause", post(runtimes::pause))
+        .route("/v1/runtimes/{runtime}/resume", post(runtimes::resume))
         .route("/v1/runtimes/{runtime}/exec", post(execs::exec))
+        .route(
+            "/v1/runtimes/{runtime}/checkpoints",
+            post(checkpoints::create),
+        )
+        .route("/v1/checkpoints", get(checkpoints::list))
+        .route(
+            "/v1/checkpoints/{id}",
+            get(checkpoints::get).delete(checkpoints::delete),
+        )
+        .merge(not_here())
         .route("/v1/execs", get(exec_records::list))
         .route(
             "/v1/execs/{id}",
@@ -29,15 +45,8 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .route("/v1/execs/{id}/output", get(exec_output::get))
         // Promised by the contract, and not built yet: 501, so that nobody takes them for a typing error.
-        .route("/v1/runtimes/{runtime}/start", post(later))
-        .route("/v1/runtimes/{runtime}/stop", post(later))
-        .route("/v1/runtimes/{runtime}/pause", post(later))
-        .route("/v1/runtimes/{runtime}/resume", post(later))
         .route("/v1/runtimes/{runtime}/exec/stream", get(later))
         .route("/v1/runtimes/{runtime}/files", get(later).put(later))
-        .route("/v1/runtimes/{runtime}/checkpoints", post(later))
-        .route("/v1/checkpoints", get(later))
-        .route("/v1/checkpoints/{id}", get(later).delete(later))
         .route("/v1/images", get(later))
         .route("/openapi.json", get(later_for_all))
         .route("/docs", get(later_for_all))
@@ -46,6 +55,30 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(request_id::layer))
         .with_state(app)
+}
+
+/// What clients of the hosted product know and this service does not have. All methods and all that is below answer 501.
+const NOT_HERE: &[&str] = &[
+    "/v1/secrets",
+    "/v1/secret-stubs",
+    "/v1/default-secret-stubs",
+    "/v1/secret-injection-rules",
+    "/v1/audits",
+    "/v1/events",
+    "/v1/runtimes/{runtime}/secret-stubs",
+    "/v1/runtimes/{runtime}/secret-injection-rules",
+    "/v1/runtimes/{runtime}/ssh-keys",
+    "/v1/runtimes/{runtime}/watchfox",
+    "/v1/runtimes/{runtime}/egress",
+];
+
+fn not_here() -> Router<Arc<App>> {
+    NOT_HERE.iter().fold(Router::new(), |router, path| {
+        let below = format!("{path}/{{*below}}");
+        router
+            .route(path, any(unsupported))
+            .route(&below, any(unsupported))
+    })
 }
 
 async fn healthz() -> Json<Value> {
@@ -72,6 +105,10 @@ async fn later(_: Caller) -> ApiError {
 
 async fn later_for_all() -> ApiError {
     ApiError::unimplemented(None, "this operation is not supported yet")
+}
+
+async fn unsupported(_: Caller) -> ApiError {
+    ApiError::unimplemented(None, "this service does not have this operation")
 }
 
 async fn no_route() -> ApiError {

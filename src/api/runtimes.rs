@@ -1,16 +1,17 @@
-//! `/v1/runtimes`: create, list, get, delete.
+//! `/v1/runtimes`: create, list, get, patch, delete, and start, stop, pause, resume.
 
 use super::answer::Answer;
 use super::auth::Caller;
 use super::body::JsonBody;
 use super::error::{ApiError, Code};
+use super::fields::Fields;
 use super::idempotency::{self, MaybeKey, Name, Turn};
-use super::query::{Params, pagination};
+use super::query::{Params, answer_page};
 use super::{App, create};
-use crate::runtime::{ARCH, CreateRequest, Egress, Invalid, Runtime, Status, chain};
+use crate::log::chain;
+use crate::runtime::{ARCH, CreateRequest, Egress, Invalid, Operation, Runtime, Settings, Status};
 use crate::store::KeyRow;
 use crate::tenant::TenantId;
-use crate::warden::protocol::Filesystem;
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
@@ -116,14 +117,11 @@ pub async fn list(
     query: Params,
 ) -> Result<Json<Value>, ApiError> {
     let statuses = query.get("status").map(parse_statuses).transpose()?;
-    let request = query.page()?;
+    let request = query.page(&caller, "runtimes")?;
     let page = app
         .runtimes
         .list(caller.tenant, statuses.as_deref(), &request);
-    Ok(Json(json!({
-        "data": page.items.iter().map(|runtime| view(runtime)).collect::<Vec<_>>(),
-        "pagination": pagination(&page),
-    })))
+    Ok(Json(answer_page(&page, |runtime| view(runtime))))
 }
 
 /// GET `/v1/runtimes/{runtime}`
@@ -133,6 +131,74 @@ pub async fn get(
     Key(key): Key,
 ) -> Result<Json<Value>, ApiError> {
     let runtime = app.runtimes.get(caller.tenant, &key)?;
+    Ok(Json(json!({ "data": view(&runtime) })))
+}
+
+/// PATCH `/v1/runtimes/{runtime}`
+pub async fn patch(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<Value>, ApiError> {
+    let request = create::parse_patch(body.json()?)?;
+    drop(body);
+    let runtime = app.runtimes.patch(caller.tenant, &key, request).await?;
+    Ok(Json(json!({ "data": view(&runtime) })))
+}
+
+/// POST `/v1/runtimes/{runtime}/start`
+pub async fn start(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<Value>, ApiError> {
+    operate(&app, &caller, &key, &body, Operation::Start).await
+}
+
+/// POST `/v1/runtimes/{runtime}/stop`
+pub async fn stop(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<Value>, ApiError> {
+    operate(&app, &caller, &key, &body, Operation::Stop).await
+}
+
+/// POST `/v1/runtimes/{runtime}/pause`
+pub async fn pause(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<Value>, ApiError> {
+    operate(&app, &caller, &key, &body, Operation::Pause).await
+}
+
+/// POST `/v1/runtimes/{runtime}/resume`
+pub async fn resume(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Json<Value>, ApiError> {
+    operate(&app, &caller, &key, &body, Operation::Resume).await
+}
+
+async fn operate(
+    app: &App,
+    caller: &Caller,
+    key: &str,
+    body: &JsonBody,
+    operation: Operation,
+) -> Result<Json<Value>, ApiError> {
+    // Nothing is read from it, but what is no object was meant for something else.
+    if let Some(raw) = body.json_or_empty()? {
+        Fields::of_body(raw, &[])?;
+    }
+    let runtime = app.runtimes.operate(caller.tenant, key, operation).await?;
     Ok(Json(json!({ "data": view(&runtime) })))
 }
 
@@ -169,24 +235,15 @@ fn view(runtime: &Runtime) -> Value {
         denied_hosts,
         enabled,
     } = &settings.egress;
-    let filesystem = match settings.filesystem {
-        Filesystem::Persistent => "persistent",
-        Filesystem::Ephemeral => "ephemeral",
-        Filesystem::ReadOnly => "read_only",
-    };
-    json!({
+    let mut object = json!({
         "id": runtime.id,
         "display_name": runtime.name,
         "status": state.status.as_str(),
         "created_at": runtime.created_at,
         "updated_at": state.updated_at,
-        "resources": {
-            "requests": { "memory_mib": settings.request_memory_mib, "vcpus": settings.vcpus },
-            "limits": { "memory_mib": settings.limit_memory_mib },
-            "current": { "memory_mib": settings.request_memory_mib },
-        },
+        "resources": resources(settings),
         "environment_variables": settings.environment_variables,
-        "ingress_specs": [],
+        "ingress_specs": settings.ingress,
         "egress_policy": {
             "mode": mode,
             "allowed_hosts": allowed_hosts,
@@ -205,8 +262,30 @@ fn view(runtime: &Runtime) -> Value {
         "arch": ARCH,
         "image": settings.image,
         "profile": settings.profile,
-        "filesystem": filesystem,
-        "limits": { "pids": settings.pids, "disk_mib": settings.disk_mib },
+        "filesystem": settings.filesystem.as_str(),
+        "limits": limits(settings),
         "network": "none",
+    });
+    // Shown only where something was asked for.
+    if let (Some(object), Ok(Value::Object(agent))) = (
+        object.as_object_mut(),
+        serde_json::to_value(&settings.agent),
+    ) {
+        object.extend(agent);
+    }
+    object
+}
+
+/// `resources`, which a checkpoint has too.
+pub fn resources(settings: &Settings) -> Value {
+    json!({
+        "requests": { "memory_mib": settings.request_memory_mib, "vcpus": settings.vcpus },
+        "limits": { "memory_mib": settings.limit_memory_mib },
+        "current": { "memory_mib": settings.request_memory_mib },
     })
+}
+
+/// `limits`, which a checkpoint has too.
+pub fn limits(settings: &Settings) -> Value {
+    json!({ "pids": settings.pids, "disk_mib": settings.disk_mib })
 }

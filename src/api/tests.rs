@@ -44,7 +44,9 @@ fn every_error_has_the_same_shape_and_id() {
             422,
             "invalid_argument",
         ),
-        ("POST", "/v1/runtimes/x/stop", &auth, 501, "unimplemented"),
+        ("POST", "/v1/runtimes/x/stop", &auth, 404, "not_found"),
+        ("GET", "/v1/checkpoints/x", &auth, 404, "not_found"),
+        ("PUT", "/v1/secrets/x", &auth, 501, "unimplemented"),
     ] {
         let headers = format!("{headers}X-Request-Id: {id}\r\n");
         let answer = api.send(method, path, &headers, "");
@@ -183,7 +185,12 @@ fn a_create_body_is_checked_before_anything_is_made() {
             422,
             "environment_variables",
         ),
-        (r#"{"checkpoint_id":"x"}"#, 501, "checkpoint_id"),
+        (r#"{"checkpoint_id":"x"}"#, 422, "checkpoint_id"),
+        (
+            r#"{"checkpoint_id":"0190b3f0-0000-7000-8000-000000000001"}"#,
+            404,
+            "",
+        ),
     ] {
         let answer = api.call("POST", "/v1/runtimes", body);
         assert_eq!((answer.status, answer.field()), (status, field), "{body}");

@@ -137,6 +137,16 @@ pub fn assemble(layers: &Layers, writable: &Writable, base: u32) -> Result<()> {
     mounts::pivot(merged.as_fd())
 }
 
+/// Lets the files that belong to the range `from` on a disk that is not attached yet belong to the range `base`.
+///
+/// # Errors
+/// EINVAL where the kernel can't: overlays take idmapped layers from Linux 5.19 on.
+pub fn shift(disk: &OwnedFd, from: u32, base: u32) -> Result<()> {
+    let userns = crate::cell::userns::shifted(from, base)?;
+    sys::mount::mount_setattr(disk.as_fd(), NOSUID_NODEV, Some(userns.as_fd()), false)
+        .step("idmap the disk")
+}
+
 /// Makes the overlay's `upper` (the later root directory, so it belongs to the range's root) and `work` on a writable
 /// layer; existing ones stay as they are.
 pub fn prepare_upper(layer: &OwnedFd, base: u32) -> Result<()> {

@@ -43,17 +43,30 @@ pub fn try_unshare_as(owner: u32) -> Result<()> {
 /// Writes the uid and gid map of a process that has just made itself a user namespace (user_namespaces(7)). The caller
 /// must be root of the parent namespace.
 pub fn write_maps(pid: Pid, base: u32) -> Result<()> {
-    let map = format!("0 {base} {RANGE}");
+    write(pid, &format!("0 {base} {RANGE}"))
+}
+
+fn write(pid: Pid, map: &str) -> Result<()> {
     for file in ["uid_map", "gid_map"] {
         let path = format!("/proc/{pid}/{file}");
         // One write(2) of the whole map, as the kernel demands.
-        std::fs::write(&path, &map).step(&format!("write {path}"))?;
+        std::fs::write(&path, map).step(&format!("write {path}"))?;
     }
     Ok(())
 }
 
 /// A user namespace with the map of `base` and no process in it: what mount_setattr(2) wants for an idmapped mount.
 pub fn mapped(base: u32) -> Result<OwnedFd> {
+    empty(&format!("0 {base} {RANGE}"))
+}
+
+/// As [`mapped`], for a mount on which the files of the range `from` belong to the range `base`. Root's stay root's: an
+/// overlay works in its upper layer as root, and could not write where root has no id.
+pub fn shifted(from: u32, base: u32) -> Result<OwnedFd> {
+    empty(&format!("0 0 1\n{from} {base} {RANGE}"))
+}
+
+fn empty(map: &str) -> Result<OwnedFd> {
     let step = "make a user namespace";
     match sys::clone3(libc::CLONE_NEWUSER, None).step(step)? {
         Cloned::Child => loop {
@@ -61,7 +74,7 @@ pub fn mapped(base: u32) -> Result<OwnedFd> {
         },
         Cloned::Parent { pid, pidfd } => {
             let path = format!("/proc/{pid}/ns/user");
-            let made = write_maps(pid, base)
+            let made = write(pid, map)
                 .and_then(|()| std::fs::File::open(&path).step(&format!("open {path}")));
             sys::pidfd_kill(std::os::fd::AsFd::as_fd(&pidfd)).step(step)?;
             waitpid(pid, None).step(step)?;

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use nix::sys::epoll::EpollFlags;
 
 use super::error::CgroupError;
-use super::kill::Freezer;
+use super::freeze::Freezer;
 use super::layout::{Layout, Place};
 use super::oom::OomWatch;
 use super::usage::{self, CpuClock};
@@ -142,6 +142,22 @@ impl CellGroup {
         }
         self.clone_into = v2_dir.map(files::open_directory).transpose()?;
         Ok(())
+    }
+
+    /// Changes the limits of a cell that runs. What this host can't enforce is passed over.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn set(&self, resources: &CellResources) -> Result<(), CgroupError> {
+        match &self.memory {
+            Some((dir, true)) => limits::lower_memory_v2(dir, resources.memory_bytes)?,
+            Some((dir, false)) => limits::lower_memory_v1(dir, resources.memory_bytes)?,
+            None => {}
+        }
+        match &self.pids {
+            Some(dir) => limits::pids(dir, resources.pids.saturating_add(INIT_PIDS)),
+            None => Ok(()),
+        }
     }
 
     /// The version 2 group's directory, for CLONE_INTO_CGROUP; none on a host without a version 2

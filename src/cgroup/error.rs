@@ -30,6 +30,16 @@ pub enum CgroupError {
         /// What the cgroups crate says, with the kernel's answer as its source.
         source: Box<cgroups_rs::fs::error::Error>,
     },
+    /// A lower limit that what is in use does not fit under.
+    #[error("{} can't be limited to {limit} bytes: {used} are in use", path.display())]
+    InUse {
+        /// The group.
+        path: PathBuf,
+        /// Bytes that were to be allowed.
+        limit: u64,
+        /// Bytes in use, after as much was reclaimed as could be.
+        used: u64,
+    },
     /// A cgroup file does not look as the kernel documents it.
     #[error("cannot understand {}: {found:?}", path.display())]
     Format {

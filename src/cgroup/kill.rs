@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use super::error::CgroupError;
 use super::files;
+use super::freeze::Freezer;
 
 /// How long a group may take to become empty. A killed process in uninterruptible sleep may take
 /// its time.
@@ -20,26 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the kill loop chases a group that forks faster than it reads.
 const CHASE: Duration = Duration::from_secs(5);
-
-/// The file that stops and continues a group, with the words for both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Freezer {
-    V1,
-    V2,
-}
-
-impl Freezer {
-    /// Stops (or continues) everything in the group; returns before the last process has stopped.
-    pub(super) fn set(self, dir: &Path, frozen: bool) -> Result<bool, CgroupError> {
-        match self {
-            Self::V1 => {
-                let state = if frozen { "FROZEN" } else { "THAWED" };
-                files::write_if_there(dir, "freezer.state", state)
-            }
-            Self::V2 => files::write_if_there(dir, "cgroup.freeze", if frozen { "1" } else { "0" }),
-        }
-    }
-}
 
 /// Kills a version 2 group and all groups below it.
 pub(super) fn kill_v2(dir: &Path) -> Result<(), CgroupError> {

@@ -13,7 +13,7 @@
 //! if systemd has delegated it to us, else at the root too.
 //!
 //! Parts: `hierarchy` parses what is mounted, `discover` looks, `layout` decides; `limits`
-//! writes limits (with cgroups-rs), `oom`, `usage` and `kill` do what that crate lacks;
+//! writes limits (with cgroups-rs), `oom`, `usage`, `freeze` and `kill` do what that crate lacks;
 //! `sweep` makes and clears the bases.
 
 mod cell;
@@ -21,6 +21,7 @@ mod discover;
 mod error;
 mod facility;
 mod files;
+mod freeze;
 mod hierarchy;
 mod kill;
 mod layout;

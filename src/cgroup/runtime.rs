@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cell::CellGroup;
 use super::error::CgroupError;
-use super::kill::Freezer;
+use super::freeze::Freezer;
 use super::layout::{Layout, Place};
 use super::{files, kill, limits};
 use crate::resources::{CellResources, RuntimeResources};
@@ -19,8 +19,8 @@ const INIT_STEP: u64 = 32;
 /// One runtime's groups. Dropping it removes nothing: see [`RuntimeGroup::remove`].
 #[derive(Debug)]
 pub struct RuntimeGroup {
-    layout: Arc<Layout>,
-    id: String,
+    pub(super) layout: Arc<Layout>,
+    pub(super) id: String,
     /// The tenant's share of the pids limit, and how many inits are allowed beside it.
     pids: AtomicU64,
     inits: AtomicU64,
@@ -52,8 +52,13 @@ impl RuntimeGroup {
     }
 
     fn make(&self) -> Result<(), CgroupError> {
+        let mut taken_over = false;
         for dir in self.directories() {
-            files::make_if_missing(&dir)?;
+            taken_over |= !files::make_if_missing(&dir)?;
+        }
+        if taken_over {
+            // It may have been on its way out while its runtime was paused.
+            self.thaw_if_possible()?;
         }
         if let Some(tree) = &self.layout.v2 {
             let dir = tree.base.join(&self.id);
@@ -86,7 +91,7 @@ impl RuntimeGroup {
             .collect()
     }
 
-    fn directory(&self, controller: &str) -> Option<(PathBuf, bool)> {
+    pub(super) fn directory(&self, controller: &str) -> Option<(PathBuf, bool)> {
         match self.layout.place(controller)? {
             Place::V1(index) => Some((self.layout.v1[index].base.join(&self.id), false)),
             Place::V2 => self
@@ -101,11 +106,12 @@ impl RuntimeGroup {
     /// `facilities` names it, and the operator has been asked.
     ///
     /// # Errors
-    /// The kernel's refusal; on version 1 EBUSY if more memory is in use than is to be allowed.
+    /// The kernel's refusal; [`CgroupError::InUse`] if more memory is in use than is to be allowed:
+    /// nothing is changed then.
     pub fn set(&self, resources: &RuntimeResources) -> Result<(), CgroupError> {
         match self.directory("memory") {
-            Some((dir, true)) => limits::memory_v2(&dir, resources.memory_bytes)?,
-            Some((dir, false)) => limits::memory_v1(&dir, resources.memory_bytes, false)?,
+            Some((dir, true)) => limits::lower_memory_v2(&dir, resources.memory_bytes)?,
+            Some((dir, false)) => limits::lower_memory_v1(&dir, resources.memory_bytes)?,
             None => {}
         }
         self.pids.store(resources.pids, Ordering::Relaxed);
@@ -139,43 +145,6 @@ impl RuntimeGroup {
         let cell = CellGroup::create(&self.layout, &self.id, id, resources, self.cells.clone())?;
         self.cells.fetch_add(1, Ordering::Relaxed);
         Ok(cell)
-    }
-
-    /// Stops every process in the runtime, returning before the last one has stopped.
-    ///
-    /// On version 1 each existing cell is frozen by itself, since a cell below a frozen group could
-    /// not be killed.
-    ///
-    /// # Errors
-    /// What the kernel answers; `NotFound` if the host can't freeze.
-    pub fn freeze(&self) -> Result<(), CgroupError> {
-        self.set_frozen(true)
-    }
-
-    /// Undoes [`RuntimeGroup::freeze`].
-    ///
-    /// # Errors
-    /// As for `freeze`.
-    pub fn thaw(&self) -> Result<(), CgroupError> {
-        self.set_frozen(false)
-    }
-
-    fn set_frozen(&self, frozen: bool) -> Result<(), CgroupError> {
-        if let Some(tree) = &self.layout.v2 {
-            let dir = tree.base.join(&self.id);
-            if Freezer::V2.set(&dir, frozen)? {
-                return Ok(());
-            }
-        } else if let Some((dir, _)) = self.directory("freezer") {
-            for cell in files::children(&dir)? {
-                Freezer::V1.set(&cell, frozen)?;
-            }
-            return Ok(());
-        }
-        let path = PathBuf::from(&self.id);
-        Err(CgroupError::io("freeze", &path)(
-            std::io::ErrorKind::NotFound.into(),
-        ))
     }
 
     /// Ends every process of every cell.

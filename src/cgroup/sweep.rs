@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use super::error::CgroupError;
-use super::kill::{self, Freezer};
+use super::freeze::Freezer;
 use super::layout::{Layout, V2Tree};
-use super::{discover, enable, files};
+use super::{discover, enable, files, kill};
 
 /// Base groups in every hierarchy used, with controllers enabled for the groups below.
 pub(super) fn make_bases(layout: &Layout) -> Result<(), CgroupError> {

@@ -50,9 +50,10 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
         started,
         stop,
     } = job;
+    let running = runtime.starting().await?;
     let request = ExecRequest {
         runtime: runtime.id,
-        runtime_resources: runtime.settings.resources(),
+        runtime_resources: running.resources(),
         cell_resources: exec.resources,
         hostname: runtime.name.clone(),
         command: exec.command.encode(),
@@ -61,7 +62,10 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
     let cancelled = stop.wanted();
     tokio::pin!(cancelled);
     let mut starting = warden.exec(request).map_err(ExecError::Start)?;
-    let launch = until_started(&mut starting, cancelled.as_mut()).await;
+    // The warden hears of it before it hears of whatever changes the status now.
+    drop(running);
+    let late = time_is_up(START_WAIT, runtime.paused());
+    let launch = until_started(&mut starting, late, cancelled.as_mut()).await;
     let mut running = starting.running();
     let (streams, early) = match launch {
         Launch::Started(streams, early) => (streams, early),
@@ -133,7 +137,11 @@ enum Early {
 }
 
 /// Waits until the command is let go, and kills it when nobody wants it any more or that takes too long.
-async fn until_started(starting: &mut Starting, cancelled: impl Future<Output = ()>) -> Launch {
+async fn until_started(
+    starting: &mut Starting,
+    late: impl Future<Output = ()>,
+    cancelled: impl Future<Output = ()>,
+) -> Launch {
     let early = tokio::select! {
         biased;
         started = starting.started() => return match started {
@@ -141,7 +149,7 @@ async fn until_started(starting: &mut Starting, cancelled: impl Future<Output = 
             Err(error) => Launch::Failed(error),
         },
         () = cancelled => Early::Cancelled,
-        () = tokio::time::sleep(START_WAIT) => Early::Late,
+        () = late => Early::Late,
     };
     starting.kill();
     match tokio::time::timeout(KILL_WAIT, starting.started()).await {

@@ -2,7 +2,7 @@
 
 use super::admission::AdmissionError;
 use super::drive::START_WAIT;
-use crate::runtime::Invalid;
+use crate::runtime::{Invalid, RuntimeError};
 use crate::store::StoreError;
 use crate::warden::client::WardenError;
 use uuid::Uuid;
@@ -19,6 +19,9 @@ pub enum ExecError {
     /// That it runs could not be stored, so it does not.
     #[error("storing the record of an exec")]
     Record(#[source] StoreError),
+    /// The runtime was stopped, paused or deleted meanwhile.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
     /// The warden did not start it.
     #[error("starting a command")]
     Start(#[source] WardenError),
@@ -63,6 +66,7 @@ impl ExecError {
             Self::Admission(_)
             | Self::Invalid(_)
             | Self::Record(_)
+            | Self::Runtime(_)
             | Self::Late { .. }
             | Self::Setup { .. } => true,
             // Of a launcher that died before it answered nobody knows what it began.

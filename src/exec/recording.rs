@@ -74,7 +74,7 @@ impl Recording {
         if self.keyed
             && let Err(error) = self.records.flush().await
         {
-            let error = crate::runtime::chain(&error);
+            let error = crate::log::chain(&error);
             tracing::error!(exec_id = %id, error, "storing the answer of an idempotency key");
         }
     }

@@ -213,10 +213,7 @@ impl Records {
             self.0.wake.notified().await;
             tokio::time::sleep(COLLECT).await;
             if let Err(error) = self.flush().await {
-                tracing::error!(
-                    error = crate::runtime::chain(&error),
-                    "writing exec records"
-                );
+                tracing::error!(error = crate::log::chain(&error), "writing exec records");
                 tokio::time::sleep(RETRY).await;
                 self.0.wake.notify_one();
             }

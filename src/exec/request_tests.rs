@@ -1,7 +1,7 @@
 //! Tests of the exec request's rules.
 
 use super::*;
-use crate::runtime::{CreateRequest, HostSizes, test_profiles};
+use crate::runtime::{Base, CreateRequest, HostSizes, test_profiles};
 
 const IDENTITY: Identity<'_> = Identity {
     user: "root",
@@ -17,10 +17,11 @@ fn settings() -> Settings {
     };
     let request = CreateRequest {
         request_memory_mib: Some(256),
-        environment_variables: BTreeMap::from([("FROM".into(), "runtime".into())]),
+        environment_variables: Some(BTreeMap::from([("FROM".into(), "runtime".into())])),
         ..CreateRequest::default()
     };
-    request.validate(&profiles, &host).unwrap().settings
+    let valid = request.validate(&profiles, &host, Base::Nothing);
+    valid.unwrap().settings
 }
 
 fn bounds() -> ExecBounds {

@@ -51,7 +51,7 @@ impl Records {
 
 fn log(done: Result<(), StoreError>) {
     if let Err(error) = done {
-        let error = crate::runtime::chain(&error);
+        let error = crate::log::chain(&error);
         tracing::error!(error, "removing old exec records");
     }
 }

@@ -38,6 +38,39 @@ impl Catalogue {
         maps.by_name.remove(&(runtime.tenant, runtime.name.clone()));
     }
 
+    /// Keeps a name for a runtime that is about to take it.
+    pub(super) fn reserve(&self, runtime: &Runtime, name: &str) -> Result<(), RuntimeError> {
+        let mut maps = self.write();
+        let key = (runtime.tenant, name.to_owned());
+        if maps.by_name.contains_key(&key) {
+            return Err(RuntimeError::Exists(key.1));
+        }
+        maps.by_name.insert(key, runtime.id);
+        Ok(())
+    }
+
+    /// Gives a reserved name back.
+    pub(super) fn release(&self, runtime: &Runtime, name: &str) {
+        self.write()
+            .by_name
+            .remove(&(runtime.tenant, name.to_owned()));
+    }
+
+    /// Puts a changed runtime in the place of what it was before. Its name must be its own, or reserved for it.
+    pub(super) fn replace(&self, before: &Runtime, after: Arc<Runtime>) {
+        let mut maps = self.write();
+        if before.name != after.name {
+            maps.by_name.remove(&(before.tenant, before.name.clone()));
+        }
+        maps.by_id.insert((after.tenant, after.id), after);
+    }
+
+    /// The runtime of that id as it is now.
+    pub(super) fn current(&self, runtime: &Runtime) -> Option<Arc<Runtime>> {
+        let key = (runtime.tenant, runtime.id);
+        self.read().by_id.get(&key).cloned()
+    }
+
     /// The tenant's runtime of that id or name.
     pub(super) fn find(&self, tenant: TenantId, key: &str) -> Option<Arc<Runtime>> {
         let maps = self.read();
@@ -75,9 +108,10 @@ impl Catalogue {
 #[cfg(test)]
 mod tests {
     use super::super::defaults::tests::profiles;
-    use super::super::model::{State, Status};
-    use super::super::request::CreateRequest;
+    use super::super::model::State;
+    use super::super::request::{Base, CreateRequest};
     use super::super::sizes::HostSizes;
+    use super::super::status::Status;
     use super::*;
 
     fn runtime(tenant: TenantId, name: &str) -> Arc<Runtime> {
@@ -87,12 +121,13 @@ mod tests {
             disk: std::env::temp_dir(),
         };
         let settings = CreateRequest::default()
-            .validate(&profiles(), &host)
+            .validate(&profiles(), &host, Base::Nothing)
             .unwrap()
             .settings;
         let state = State {
             status: Status::Running,
             updated_at: String::new(),
+            copying: false,
         };
         Arc::new(Runtime::new(
             Uuid::now_v7(),
@@ -132,5 +167,30 @@ mod tests {
         catalogue.remove(&a);
         catalogue.insert(runtime(tenant, "a")).unwrap();
         assert_eq!(catalogue.of(tenant).len(), 1);
+    }
+
+    #[test]
+    fn a_renamed_runtime_is_found_by_its_new_name_only() {
+        let tenant = TenantId(Uuid::now_v7());
+        let catalogue = Catalogue::default();
+        let (a, b) = (runtime(tenant, "a"), runtime(tenant, "b"));
+        catalogue.insert(a.clone()).unwrap();
+        catalogue.insert(b.clone()).unwrap();
+        let taken = catalogue.reserve(&a, "b");
+        assert!(matches!(taken, Err(RuntimeError::Exists(name)) if name == "b"));
+        catalogue.reserve(&a, "c").unwrap();
+        let taken = catalogue.reserve(&b, "c");
+        assert!(taken.is_err(), "a reserved name was given away");
+        let renamed = Arc::new(a.changed("c".into(), a.settings.clone()));
+        catalogue.replace(&a, renamed);
+        let found = |key: &str| {
+            catalogue
+                .find(tenant, key)
+                .map(|runtime| runtime.name.clone())
+        };
+        assert_eq!(found("c").as_deref(), Some("c"));
+        assert_eq!(found("a"), None);
+        assert_eq!(found(&a.id.to_string()).as_deref(), Some("c"));
+        catalogue.insert(runtime(tenant, "a")).unwrap();
     }
 }

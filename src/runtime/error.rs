@@ -78,9 +78,47 @@ pub enum RuntimeError {
         /// Its status.
         status: &'static str,
     },
-    /// It is being created and can't be deleted yet.
+    /// Its status has no way to where the operation leads.
+    #[error("runtime '{name}' can't be {what} (status: {status})")]
+    Impossible {
+        /// The runtime's name.
+        name: String,
+        /// What was asked for, as a participle.
+        what: &'static str,
+        /// Its status.
+        status: &'static str,
+    },
+    /// It is being created, and nothing else can be done with it yet.
     #[error("runtime '{0}' is still being created")]
     StillCreating(String),
+    /// Another operation on it takes long.
+    #[error("another operation on runtime '{0}' is still under way; try again later")]
+    Busy(String),
+    /// No such checkpoint in the tenant.
+    #[error("checkpoint '{0}' was not found")]
+    CheckpointNotFound(String),
+    /// Nothing can be restored from it.
+    #[error("checkpoint '{id}' is not ready (state: {state})")]
+    NotReady {
+        /// Which one.
+        id: Uuid,
+        /// Its state.
+        state: &'static str,
+    },
+    /// It is being made, or a runtime is being made of it.
+    #[error("checkpoint '{0}' is in use; try again later")]
+    CheckpointBusy(Uuid),
+    /// It keeps no files that could be copied.
+    #[error(
+        "runtime '{name}' keeps no files (filesystem: {filesystem}); only a persistent one can be \
+         checkpointed"
+    )]
+    NothingToKeep {
+        /// The runtime's name.
+        name: String,
+        /// Its kind of file system.
+        filesystem: &'static str,
+    },
     /// The request asks for something that can't be.
     #[error(transparent)]
     Invalid(#[from] Invalid),
@@ -90,8 +128,8 @@ pub enum RuntimeError {
     /// The state could not be read or written.
     #[error("storing a runtime")]
     Store(#[source] StoreError),
-    /// A stored runtime makes no sense.
-    #[error("reading the stored runtime {id}")]
+    /// A stored runtime or checkpoint makes no sense.
+    #[error("reading or writing the settings of {id}")]
     Corrupt {
         /// Which one.
         id: Uuid,
@@ -99,7 +137,7 @@ pub enum RuntimeError {
         source: serde_json::Error,
     },
     /// The warden could not do it.
-    #[error("{operation} a runtime's disk")]
+    #[error("{operation}")]
     Warden {
         /// What was being done.
         operation: &'static str,

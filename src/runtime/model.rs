@@ -1,120 +1,40 @@
 //! A runtime in memory: what its creator settled, and its status, which others can wait for.
 
-use super::policy::{Egress, IdlePolicy, TokenSaving};
-use crate::resources::{MIB, RuntimeResources};
+use super::error::RuntimeError;
+use super::settings::Settings;
+use super::status::Status;
+use crate::resources::RuntimeResources;
 use crate::store::RuntimeRow;
 use crate::tenant::TenantId;
-use crate::warden::protocol::Filesystem;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use tokio::sync::watch;
+use std::sync::Arc;
+use tokio::sync::{Mutex, OwnedMutexGuard, RwLock, RwLockReadGuard, watch};
 use uuid::Uuid;
 
-/// The API's words for what a runtime is doing; there are no others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // each word is documented by the API
-pub enum Status {
-    Creating,
-    Running,
-    Paused,
-    Suspended,
-    Shutdown,
-    Deleting,
-    Error,
-    Crashed,
-}
-
-impl Status {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Creating,
-        Self::Running,
-        Self::Paused,
-        Self::Suspended,
-        Self::Shutdown,
-        Self::Deleting,
-        Self::Error,
-        Self::Crashed,
-    ];
-
-    /// The word on the wire and in the store.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Creating => "creating",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Suspended => "suspended",
-            Self::Shutdown => "shutdown",
-            Self::Deleting => "deleting",
-            Self::Error => "error",
-            Self::Crashed => "crashed",
-        }
-    }
-
-    /// The status of that word; `active` and `stopped` are other words for running and shutdown.
-    pub fn parse(word: &str) -> Option<Self> {
-        match word {
-            "active" => Some(Self::Running),
-            "stopped" => Some(Self::Shutdown),
-            _ => Self::ALL.into_iter().find(|status| status.as_str() == word),
-        }
-    }
-}
-
-/// All that the create request settled, defaults filled in. Stored as JSON, so a new field needs a serde default.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Memory asked for, in MiB.
-    pub request_memory_mib: u64,
-    /// Memory that is enforced, in MiB.
-    pub limit_memory_mib: u64,
-    /// The least memory that an old client named, in MiB; shown, and nothing else.
-    pub min_memory_mib: u64,
-    /// CPUs.
-    pub vcpus: u32,
-    /// Processes and threads.
-    pub pids: u64,
-    /// Size of the writable layer in MiB.
-    pub disk_mib: u64,
-    /// Name of the image.
-    pub image: String,
-    /// Name of the sandbox profile.
-    pub profile: String,
-    /// Where writes go.
-    pub filesystem: Filesystem,
-    /// The runtime's own environment variables.
-    pub environment_variables: BTreeMap<String, String>,
-    /// Shown, and nothing else: runtimes have no network.
-    pub egress: Egress,
-    /// Shown, and nothing else: runtimes are not suspended.
-    pub idle_policy: IdlePolicy,
-    /// Shown, and nothing else: nothing is captured.
-    pub llm_tool_io_capture_enabled: bool,
-    /// Shown, and nothing else: nothing is compressed.
-    pub llm_token_saving_policy: TokenSaving,
-}
-
-impl Settings {
-    /// The limits of everything that runs in the runtime at the same time.
-    pub fn resources(&self) -> RuntimeResources {
-        RuntimeResources {
-            memory_bytes: self.limit_memory_mib * MIB,
-            pids: self.pids,
-            cpu_millis: u64::from(self.vcpus) * 1000,
-        }
-    }
-}
-
-/// What of a runtime changes.
+/// What of a runtime changes while others watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     /// What it is doing.
     pub status: Status,
-    /// When that last changed, RFC 3339.
+    /// When anything of it last changed, RFC 3339.
     pub updated_at: String,
+    /// Its disk is being copied, and its processes stand still.
+    pub copying: bool,
 }
 
-/// A runtime.
+impl State {
+    /// Whether its processes stand still.
+    fn still(&self) -> bool {
+        self.copying || self.status == Status::Paused
+    }
+
+    /// Whether what runs in it may live on.
+    fn alive(&self) -> bool {
+        matches!(self.status, Status::Running | Status::Paused)
+    }
+}
+
+/// A runtime as it is settled at one moment. A change of name or settings makes another value of the same runtime; its
+/// state is shared by all of them.
 #[derive(Debug)]
 pub struct Runtime {
     /// Its id.
@@ -127,8 +47,45 @@ pub struct Runtime {
     pub created_at: String,
     /// What its creator settled.
     pub settings: Settings,
+    shared: Arc<Shared>,
+}
+
+/// What all values of one runtime share.
+#[derive(Debug)]
+struct Shared {
     state: watch::Sender<State>,
-    paused: watch::Sender<bool>,
+    /// Follows the state.
+    still: watch::Sender<bool>,
+    /// Held by the one operation that changes the runtime.
+    turn: Arc<Mutex<()>>,
+    /// The limits of its group. Read by whoever starts a command, written by whoever changes what may be started.
+    gate: RwLock<RuntimeResources>,
+}
+
+impl Shared {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        self.state.send_modify(change);
+        // Looked up in there, so that of two changes at once the later one is told.
+        self.still.send_if_modified(|still| {
+            let now = self.state.borrow().still();
+            std::mem::replace(still, now) != now
+        });
+    }
+}
+
+/// The right to change a runtime; one at a time has it.
+pub(super) type Turn = OwnedMutexGuard<()>;
+
+/// Holds a runtime's status still at `running` while a command is handed to the warden: whoever changes the status
+/// afterwards finds the command there.
+#[derive(Debug)]
+pub struct Starting<'a>(RwLockReadGuard<'a, RuntimeResources>);
+
+impl Starting<'_> {
+    /// The limits of the runtime's group, as they are now.
+    pub fn resources(&self) -> RuntimeResources {
+        *self.0
+    }
 }
 
 impl Runtime {
@@ -140,24 +97,42 @@ impl Runtime {
         created_at: String,
         state: State,
     ) -> Self {
+        let shared = Arc::new(Shared {
+            still: watch::Sender::new(state.still()),
+            state: watch::Sender::new(state),
+            turn: Arc::default(),
+            gate: RwLock::new(settings.resources()),
+        });
         Self {
             id,
             tenant,
             name,
             created_at,
             settings,
-            paused: watch::Sender::new(state.status == Status::Paused),
-            state: watch::Sender::new(state),
+            shared,
         }
     }
 
-    /// The runtime of a stored row; none when its status is no word that is known.
+    /// The same runtime under another name and with other settings.
+    pub(super) fn changed(&self, name: String, settings: Settings) -> Self {
+        Self {
+            id: self.id,
+            tenant: self.tenant,
+            name,
+            created_at: self.created_at.clone(),
+            settings,
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// The runtime of a stored row; one whose status is no word that is known is an error.
     pub(super) fn from_row(row: RuntimeRow) -> Result<Self, serde_json::Error> {
         let settings = serde_json::from_str(&row.settings)?;
         let status = Status::parse(&row.status).unwrap_or(Status::Error);
         let state = State {
             status,
             updated_at: row.updated_at,
+            copying: false,
         };
         Ok(Self::new(
             row.id,
@@ -170,14 +145,18 @@ impl Runtime {
     }
 
     /// The row that stores it.
-    pub(super) fn to_row(&self) -> Result<RuntimeRow, serde_json::Error> {
+    pub(super) fn to_row(&self) -> Result<RuntimeRow, RuntimeError> {
+        let corrupt = |source| RuntimeError::Corrupt {
+            id: self.id,
+            source,
+        };
         let state = self.state();
         Ok(RuntimeRow {
             id: self.id,
             tenant: self.tenant.0,
             name: self.name.clone(),
             status: state.status.as_str().into(),
-            settings: serde_json::to_string(&self.settings)?,
+            settings: serde_json::to_string(&self.settings).map_err(corrupt)?,
             created_at: self.created_at.clone(),
             updated_at: state.updated_at,
         })
@@ -185,90 +164,176 @@ impl Runtime {
 
     /// What it is doing now, and since when.
     pub fn state(&self) -> State {
-        self.state.borrow().clone()
+        self.shared.state.borrow().clone()
     }
 
     /// What it is doing now.
     pub fn status(&self) -> Status {
-        self.state.borrow().status
+        self.shared.state.borrow().status
     }
 
-    pub(super) fn set(&self, status: Status, updated_at: String) {
-        self.state.send_replace(State { status, updated_at });
-        self.tell_paused();
+    /// Waits for the right to change it.
+    pub(super) async fn turn(&self) -> Turn {
+        self.shared.turn.clone().lock_owned().await
     }
 
-    fn tell_paused(&self) {
-        self.paused.send_if_modified(|paused| {
-            // Looked up in here, so that of two changes at once the later one is told.
-            let now = self.status() == Status::Paused;
-            std::mem::replace(paused, now) != now
+    /// Takes the right to change it, if nobody has it.
+    pub(super) fn try_turn(&self) -> Option<Turn> {
+        self.shared.turn.clone().try_lock_owned().ok()
+    }
+
+    /// Changes the status when no command is being started. For the holder of its [`Turn`].
+    pub(super) async fn set(&self, status: Status, updated_at: String) {
+        let _gate = self.shared.gate.write().await;
+        self.shared.change(|state| {
+            state.status = status;
+            state.updated_at = updated_at;
         });
     }
 
-    /// Moves to `to` if the status is `from`; tells the status that was found otherwise.
-    pub(super) fn exchange(
-        &self,
-        from: &[Status],
-        to: Status,
-        updated_at: String,
-    ) -> Result<(), Status> {
-        let mut found = Ok(());
-        self.state.send_if_modified(|state| {
-            let fits = from.contains(&state.status);
-            match fits {
-                true => {
-                    *state = State {
-                        status: to,
-                        updated_at,
-                    }
-                }
-                false => found = Err(state.status),
-            }
-            fits
-        });
-        if found.is_ok() {
-            self.tell_paused();
-        }
-        found
+    /// Changes the limits of the group for every command that is started from now on. For the holder of its [`Turn`].
+    pub(super) async fn set_resources(&self, resources: RuntimeResources) {
+        *self.shared.gate.write().await = resources;
     }
 
-    /// Whether its commands stand still, to be watched: their time does too.
+    /// Notes that something of it was changed. For the holder of its [`Turn`].
+    pub(super) fn touch(&self, updated_at: String) {
+        self.shared.change(|state| state.updated_at = updated_at);
+    }
+
+    /// Its disk is copied for as long as the returned value lives.
+    pub(super) fn copying(&self) -> Copying {
+        self.shared.change(|state| state.copying = true);
+        Copying(self.shared.clone())
+    }
+
+    /// Whether its processes stand still, to be watched: their time does too.
     pub fn paused(&self) -> watch::Receiver<bool> {
-        self.paused.subscribe()
+        self.shared.still.subscribe()
+    }
+
+    /// The right to start a command, as long as it is kept.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotRunning`].
+    pub async fn starting(&self) -> Result<Starting<'_>, RuntimeError> {
+        let gate = self.shared.gate.read().await;
+        match self.status() {
+            Status::Running => Ok(Starting(gate)),
+            status => Err(RuntimeError::NotRunning {
+                name: self.name.clone(),
+                status: status.as_str(),
+            }),
+        }
     }
 
     /// Waits until it is no longer being created, and tells what it is then.
     pub async fn created(&self) -> Status {
-        self.until(|status| status != Status::Creating).await
+        self.until(|state| state.status != Status::Creating)
+            .await
+            .status
     }
 
-    /// Waits until commands may no longer run in it.
+    /// Waits until what runs in it may not live on: it is being stopped or deleted. A pause is no such end.
     pub async fn stopped_running(&self) -> Status {
-        self.until(|status| status != Status::Running).await
+        self.until(|state| !state.alive()).await.status
     }
 
-    async fn until(&self, reached: impl Fn(Status) -> bool) -> Status {
-        let mut watch = self.state.subscribe();
+    async fn until(&self, reached: impl Fn(&State) -> bool) -> State {
+        let mut watch = self.shared.state.subscribe();
         // The sender lives in `self`, so the wait can't end for want of it.
-        match watch.wait_for(|state| reached(state.status)).await {
-            Ok(state) => state.status,
-            Err(_) => self.status(),
+        match watch.wait_for(|state| reached(state)).await {
+            Ok(state) => state.clone(),
+            Err(_) => self.state(),
         }
+    }
+}
+
+/// See [`Runtime::copying`].
+#[derive(Debug)]
+pub(super) struct Copying(Arc<Shared>);
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        self.0.change(|state| state.copying = false);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::request::Base;
     use super::*;
+    use std::time::Duration;
 
-    #[test]
-    fn every_status_survives_its_word() {
-        for status in Status::ALL {
-            assert_eq!(Status::parse(status.as_str()), Some(status));
-        }
-        assert_eq!(Status::parse("active"), Some(Status::Running));
-        assert_eq!(Status::parse("stopped"), Some(Status::Shutdown));
-        assert_eq!(Status::parse("Running"), None);
+    fn runtime(status: Status) -> Arc<Runtime> {
+        let host = super::super::HostSizes {
+            memory_mib: 8192,
+            max_vcpus: 64,
+            disk: std::env::temp_dir(),
+        };
+        let settings = super::super::CreateRequest::default()
+            .validate(&super::super::test_profiles(), &host, Base::Nothing)
+            .unwrap()
+            .settings;
+        let state = State {
+            status,
+            updated_at: String::new(),
+            copying: false,
+        };
+        let (id, tenant) = (Uuid::now_v7(), TenantId(Uuid::now_v7()));
+        Arc::new(Runtime::new(
+            id,
+            tenant,
+            "a".into(),
+            settings,
+            String::new(),
+            state,
+        ))
+    }
+
+    #[tokio::test]
+    async fn it_stands_still_while_it_is_paused_or_copied() {
+        let runtime = runtime(Status::Running);
+        let still = runtime.paused();
+        assert!(!*still.borrow());
+        let copying = runtime.copying();
+        assert!(*still.borrow());
+        runtime.set(Status::Paused, String::new()).await;
+        drop(copying);
+        assert!(*still.borrow(), "the copy's end ended the pause");
+        runtime.set(Status::Running, String::new()).await;
+        assert!(!*still.borrow());
+    }
+
+    #[tokio::test]
+    async fn a_pause_ends_nothing_and_a_stop_does() {
+        let runtime = runtime(Status::Running);
+        let ended = |runtime: Arc<Runtime>| async move {
+            let wait = runtime.stopped_running();
+            tokio::time::timeout(Duration::from_millis(20), wait)
+                .await
+                .is_ok()
+        };
+        assert!(!ended(runtime.clone()).await);
+        runtime.set(Status::Paused, String::new()).await;
+        assert!(!ended(runtime.clone()).await);
+        runtime.set(Status::Shutdown, String::new()).await;
+        assert!(ended(runtime.clone()).await);
+    }
+
+    #[tokio::test]
+    async fn the_status_waits_for_a_command_that_is_being_started() {
+        let runtime = runtime(Status::Running);
+        let starting = runtime.starting().await.unwrap();
+        let stop = runtime.set(Status::Shutdown, String::new());
+        let stop = tokio::time::timeout(Duration::from_millis(20), stop).await;
+        assert!(
+            stop.is_err(),
+            "the status changed while a command was started"
+        );
+        drop(starting);
+        runtime.set(Status::Shutdown, String::new()).await;
+        let refused = runtime.starting().await.unwrap_err().to_string();
+        assert_eq!(refused, "runtime 'a' is not running (status: shutdown)");
     }
 }

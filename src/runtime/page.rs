@@ -3,14 +3,26 @@
 use super::error::Invalid;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// Most items on a page.
 pub const MAX_LIMIT: u64 = 100;
 
+/// Which list is paged through: a cursor is of use there and nowhere else.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Scope {
+    /// Whose list it is.
+    pub tenant: Uuid,
+    /// What is listed.
+    pub kind: &'static str,
+}
+
 /// Which part of a list is wanted.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct PageRequest {
+    /// Of which list.
+    pub scope: Scope,
     /// Most items; none is all of them.
     pub limit: Option<usize>,
     /// How many items to leave out.
@@ -25,6 +37,7 @@ impl PageRequest {
         limit: Option<&str>,
         offset: Option<&str>,
         after: Option<&str>,
+        scope: Scope,
     ) -> Result<Self, Invalid> {
         let limit = match limit {
             None => None,
@@ -44,12 +57,13 @@ impl PageRequest {
         };
         let after = after
             .map(|text| {
-                decode(text).ok_or_else(|| {
+                scope.decode(text).ok_or_else(|| {
                     Invalid::new("after", "must be a `next_cursor` of a page before")
                 })
             })
             .transpose()?;
         Ok(Self {
+            scope,
             limit,
             offset,
             after,
@@ -82,25 +96,28 @@ impl<T> Page<T> {
             None => 0,
         };
         let offset = start.saturating_add(request.offset).min(total);
-        let limit = request.limit.unwrap_or(total.max(1));
-        let items: Vec<T> = all.into_iter().skip(offset).take(limit).collect();
-        Self::of(items, limit, offset, total, id)
+        let rest = all.into_iter().skip(offset);
+        let items: Vec<T> = rest.take(request.limit.unwrap_or(total)).collect();
+        Self::of(items, offset, total, request, id)
     }
 
     /// The page of these items, which begin at `offset` of a list of `total`.
     pub fn of(
         items: Vec<T>,
-        limit: usize,
         offset: usize,
         total: usize,
+        request: &PageRequest,
         id: impl Fn(&T) -> Uuid,
     ) -> Self {
         let more = offset + items.len() < total;
-        let next_cursor = items.last().filter(|_| more).map(|last| encode(id(last)));
+        let next_cursor = items
+            .last()
+            .filter(|_| more)
+            .map(|last| request.scope.encode(id(last)));
         Self {
             items,
             next_cursor,
-            limit,
+            limit: request.limit.unwrap_or(total.max(1)),
             offset,
             total,
         }
@@ -114,12 +131,29 @@ impl<T> Page<T> {
     }
 }
 
-fn encode(id: Uuid) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(id.as_bytes())
-}
+/// Bytes of the digest in a cursor. It tells lists apart; to guess one of another tenant would gain nothing.
+const DIGEST: usize = 8;
 
-fn decode(text: &str) -> Option<Uuid> {
-    Uuid::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+impl Scope {
+    fn encode(&self, id: Uuid) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode([id.as_bytes(), self.digest(id).as_slice()].concat())
+    }
+
+    fn decode(&self, text: &str) -> Option<Uuid> {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (id, digest) = bytes.split_at_checked(16)?;
+        let id = Uuid::from_slice(id).ok()?;
+        (digest == self.digest(id)).then_some(id)
+    }
+
+    fn digest(&self, id: Uuid) -> [u8; DIGEST] {
+        let all = Sha256::new()
+            .chain_update(self.tenant)
+            .chain_update(id)
+            .chain_update(self.kind)
+            .finalize();
+        std::array::from_fn(|index| all[index])
+    }
 }
 
 #[cfg(test)]
@@ -129,7 +163,8 @@ mod tests {
 
     #[test]
     fn nonsense_names_its_parameter() {
-        let field = |l, o, a| PageRequest::parse(l, o, a).unwrap_err().field;
+        let scope = Scope::default();
+        let field = |l, o, a| PageRequest::parse(l, o, a, scope).unwrap_err().field;
         for limit in ["0", "101", "-1", "x", "1.0", ""] {
             assert_eq!(field(Some(limit), None, None), "limit");
         }
@@ -152,7 +187,8 @@ mod tests {
                 if by_offset {
                     request.offset = page.next_offset().unwrap();
                 } else {
-                    request = PageRequest::parse(Some(&limit.to_string()), None, Some(&cursor)).unwrap();
+                    let limit = limit.to_string();
+                    request = PageRequest::parse(Some(&limit), None, Some(&cursor), Scope::default()).unwrap();
                 }
             }
             prop_assert_eq!(seen, all);
@@ -164,5 +200,21 @@ mod tests {
         let all: Vec<Uuid> = (0..300).map(Uuid::from_u128).collect();
         let page = Page::cut(all, &PageRequest::default(), |id| *id);
         assert_eq!((page.items.len(), page.next_cursor), (300, None));
+    }
+
+    #[test]
+    fn a_cursor_is_of_use_in_its_own_list_only() {
+        let scope = |tenant, kind| Scope {
+            tenant: Uuid::from_u128(tenant),
+            kind,
+        };
+        let id = Uuid::from_u128(7);
+        let cursor = scope(1, "a").encode(id);
+        assert_eq!(scope(1, "a").decode(&cursor), Some(id));
+        assert_eq!(scope(2, "a").decode(&cursor), None);
+        assert_eq!(scope(1, "b").decode(&cursor), None);
+        assert_eq!(scope(1, "a").decode(&cursor[1..]), None);
+        let bare = BASE64_URL_SAFE_NO_PAD.encode(id.as_bytes());
+        assert_eq!(scope(1, "a").decode(&bare), None);
     }
 }

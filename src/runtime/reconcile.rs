@@ -1,8 +1,12 @@
-//! Makes store and disk agree when the service starts: after a crash either may know of a runtime that the other does not.
+//! Makes store and disk agree when the service starts: after a crash either may know of a runtime or a checkpoint that the
+//! other does not.
 
+use super::checkpoint::{Checkpoint, CheckpointState};
 use super::error::RuntimeError;
-use super::model::{Runtime, Status};
-use crate::store::{RuntimeRow, Store};
+use super::lifecycle::{is_gone, warden};
+use super::model::Runtime;
+use super::status::Status;
+use crate::store::{CheckpointRow, RuntimeRow, Store};
 use crate::warden::client::Warden;
 use std::collections::HashSet;
 use uuid::Uuid;
@@ -35,19 +39,16 @@ fn plan<'a>(rows: impl Iterator<Item = (Uuid, &'a str)>, disk: &HashSet<Uuid>) -
 }
 
 /// Carries the plan out and returns the runtimes that are left.
-pub(super) async fn reconcile(
+pub(super) async fn runtimes(
     store: &Store,
-    warden: &Warden,
+    server: &Warden,
     rows: Vec<RuntimeRow>,
     now: &str,
 ) -> Result<Vec<Runtime>, RuntimeError> {
-    let disk = warden
+    let disk = server
         .list_runtimes()
         .await
-        .map_err(|source| RuntimeError::Warden {
-            operation: "listing",
-            source,
-        })?
+        .map_err(|source| warden("listing the runtimes on disk", source))?
         .into_iter()
         .collect();
     let plan = plan(rows.iter().map(|row| (row.id, row.status.as_str())), &disk);
@@ -58,7 +59,7 @@ pub(super) async fn reconcile(
             continue;
         }
         // One that can't be removed must not keep the others from working; it is tried again at the next start.
-        if let Err(error) = warden.delete_runtime(*id).await {
+        if let Err(error) = server.delete_runtime(*id).await {
             tracing::error!(runtime = %id, %error, "removing a runtime's disk");
         }
     }
@@ -82,11 +83,56 @@ pub(super) async fn reconcile(
         let runtime =
             Runtime::from_row(row).map_err(|source| RuntimeError::Corrupt { id, source })?;
         if plan.lost.contains(&id) {
-            runtime.set(Status::Error, now.to_owned());
+            runtime.set(Status::Error, now.to_owned()).await;
         }
         runtimes.push(runtime);
     }
     Ok(runtimes)
+}
+
+/// Removes copies that nobody can use, and marks the checkpoints that have none as failed: somebody may wait for one.
+pub(super) async fn checkpoints(
+    store: &Store,
+    server: &Warden,
+    rows: Vec<CheckpointRow>,
+) -> Result<Vec<Checkpoint>, RuntimeError> {
+    let disk: HashSet<Uuid> = server
+        .list_checkpoints()
+        .await
+        .map_err(|source| warden("listing the checkpoints on disk", source))?
+        .into_iter()
+        .collect();
+    let ready = CheckpointState::Ready.as_str();
+    let usable: HashSet<Uuid> = rows
+        .iter()
+        .filter(|row| row.state == ready && disk.contains(&row.id))
+        .map(|row| row.id)
+        .collect();
+    for id in disk.difference(&usable) {
+        tracing::info!(checkpoint = %id, "removing what an interrupted operation left");
+        match server.delete_checkpoint(*id).await {
+            Ok(()) => {}
+            Err(error) if is_gone(&error) => {}
+            // It is tried again at the next start.
+            Err(error) => tracing::error!(checkpoint = %id, %error, "removing a checkpoint's disk"),
+        }
+    }
+    let mut checkpoints = Vec::new();
+    for mut row in rows {
+        let failed = CheckpointState::Failed.as_str();
+        if !usable.contains(&row.id) && row.state != failed {
+            if row.state == ready {
+                tracing::error!(checkpoint = %row.id, "the checkpoint's disk is gone");
+            }
+            store
+                .set_checkpoint(row.id, failed, None)
+                .await
+                .map_err(RuntimeError::Store)?;
+            (row.state, row.disk_bytes) = (failed.into(), None);
+        }
+        checkpoints.push(Checkpoint::from_row(row)?);
+    }
+    Ok(checkpoints)
 }
 
 #[cfg(test)]

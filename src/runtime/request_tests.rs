@@ -13,7 +13,7 @@ fn host() -> HostSizes {
 
 fn validate(request: CreateRequest) -> Result<Settings, Invalid> {
     request
-        .validate(&profiles(), &host())
+        .validate(&profiles(), &host(), Base::Nothing)
         .map(|valid| valid.settings)
 }
 
@@ -223,4 +223,198 @@ fn the_profile_sets_defaults_and_bounds() {
         ..strict()
     };
     assert_eq!(field(memory), "resources.requests.memory_mib");
+}
+
+fn settings() -> Settings {
+    validate(CreateRequest {
+        request_memory_mib: Some(256),
+        ..d()
+    })
+    .unwrap()
+}
+
+fn patch(request: CreateRequest, before: &Settings) -> Result<Settings, Invalid> {
+    request
+        .validate(&profiles(), &host(), Base::Runtime(before))
+        .map(|valid| valid.settings)
+}
+
+fn restore(request: CreateRequest, before: &Settings) -> Result<Settings, Invalid> {
+    request
+        .validate(&profiles(), &host(), Base::Checkpoint(before))
+        .map(|valid| valid.settings)
+}
+
+#[test]
+fn a_patch_leaves_alone_what_it_does_not_name() {
+    let before = Settings {
+        environment_variables: BTreeMap::from([("A".into(), "1".into())]),
+        llm_token_saving_policy: TokenSaving {
+            log_enabled: true,
+            ..TokenSaving::default()
+        },
+        ..settings()
+    };
+    assert_eq!(patch(d(), &before).unwrap(), before);
+    let after = patch(
+        CreateRequest {
+            environment_variables: Some(BTreeMap::new()),
+            llm_token_saving_policy: TokenSavingPatch {
+                git_diff_enabled: Some(true),
+                ..TokenSavingPatch::default()
+            },
+            pids: Some(7),
+            ..d()
+        },
+        &before,
+    )
+    .unwrap();
+    assert!(after.environment_variables.is_empty());
+    assert!(after.llm_token_saving_policy.log_enabled);
+    assert!(after.llm_token_saving_policy.git_diff_enabled);
+    assert_eq!((after.pids, after.disk_mib), (7, before.disk_mib));
+}
+
+#[test]
+fn memory_that_nobody_limited_follows_what_is_asked_for() {
+    let ask = |mib| CreateRequest {
+        request_memory_mib: Some(mib),
+        ..d()
+    };
+    let after = patch(ask(512), &settings()).unwrap();
+    assert_eq!(
+        (after.limit_memory_mib, after.limit_memory_named),
+        (512, false)
+    );
+    assert_eq!(after.min_memory_mib, 512);
+
+    let limit = |mib| CreateRequest {
+        limit_memory_mib: Some(mib),
+        ..d()
+    };
+    let limited = patch(limit(512), &settings()).unwrap();
+    assert_eq!(
+        (limited.request_memory_mib, limited.limit_memory_mib),
+        (256, 512)
+    );
+    let after = patch(ask(300), &limited).unwrap();
+    assert_eq!(
+        (after.request_memory_mib, after.limit_memory_mib),
+        (300, 512)
+    );
+    let error = patch(ask(513), &limited).unwrap_err();
+    assert_eq!(error.field, "resources.requests.memory_mib");
+    let error = patch(limit(128), &settings()).unwrap_err();
+    assert_eq!(error.field, "resources.limits.memory_mib");
+}
+
+#[test]
+fn the_oldest_client_changes_memory_in_its_own_words() {
+    let both = CreateRequest {
+        cur_memory_mib: Some(512),
+        max_memory_mib: Some(512),
+        ..d()
+    };
+    let after = patch(both, &settings()).unwrap();
+    assert_eq!(
+        (after.request_memory_mib, after.limit_memory_mib),
+        (512, 512)
+    );
+    let smaller = CreateRequest {
+        cur_memory_mib: Some(128),
+        min_memory_mib: Some(128),
+        ..d()
+    };
+    let after = patch(smaller, &after).unwrap();
+    assert_eq!(
+        (
+            after.request_memory_mib,
+            after.limit_memory_mib,
+            after.min_memory_mib
+        ),
+        (128, 512, 128)
+    );
+}
+
+#[test]
+fn what_the_disk_depends_on_stays() {
+    let word = |word: &str| Some(word.to_owned());
+    let before = settings();
+    for (request, name) in [
+        (
+            CreateRequest {
+                image: word("other"),
+                ..d()
+            },
+            "image",
+        ),
+        (
+            CreateRequest {
+                profile: word("strict"),
+                ..d()
+            },
+            "profile",
+        ),
+        (
+            CreateRequest {
+                filesystem: word("ephemeral"),
+                ..d()
+            },
+            "filesystem",
+        ),
+        (
+            CreateRequest {
+                disk_mib: Some(before.disk_mib - 1),
+                ..d()
+            },
+            "limits.disk_mib",
+        ),
+    ] {
+        assert_eq!(patch(request.clone(), &before).unwrap_err().field, name);
+        assert_eq!(restore(request, &before).unwrap_err().field, name);
+    }
+    let same = || CreateRequest {
+        image: word("host"),
+        profile: word("default"),
+        filesystem: word("persistent"),
+        disk_mib: Some(before.disk_mib),
+        ..d()
+    };
+    assert_eq!(patch(same(), &before).unwrap(), before);
+    assert_eq!(restore(same(), &before).unwrap(), before);
+    let larger = || CreateRequest {
+        disk_mib: Some(before.disk_mib + 1),
+        ..d()
+    };
+    assert_eq!(
+        patch(larger(), &before).unwrap_err().field,
+        "limits.disk_mib"
+    );
+    assert_eq!(
+        restore(larger(), &before).unwrap().disk_mib,
+        before.disk_mib + 1
+    );
+}
+
+#[test]
+fn a_restored_runtime_is_as_the_checkpoint_where_nothing_else_is_said() {
+    let before = Settings {
+        vcpus: 3,
+        environment_variables: BTreeMap::from([("A".into(), "1".into())]),
+        ..settings()
+    };
+    assert_eq!(restore(d(), &before).unwrap(), before);
+    let limited = CreateRequest {
+        limit_memory_mib: Some(64),
+        ..d()
+    };
+    let after = restore(limited, &before).unwrap();
+    assert_eq!(
+        (
+            after.request_memory_mib,
+            after.limit_memory_mib,
+            after.vcpus
+        ),
+        (64, 64, 3)
+    );
 }

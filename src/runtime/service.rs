@@ -1,17 +1,22 @@
 //! Creating, finding, listing and deleting runtimes.
 //!
-//! Creating and deleting run in tasks of their own: a client that goes away leaves nothing half-done.
+//! Whatever changes a runtime holds its turn and runs in a task of its own: a client that goes away leaves nothing
+//! half-done. `lifecycle`, `patch` and `checkpoints` add to what is here.
 
 use super::catalogue::Catalogue;
+use super::checkpoint::{Checkpoint, Checkpoints};
 use super::defaults::{Profile, Profiles};
 use super::error::{Invalid, RuntimeError};
-use super::model::{Runtime, Settings, State, Status};
+use super::lifecycle::{is_gone, warden};
+use super::model::{Runtime, State, Turn};
 use super::page::{Page, PageRequest};
-use super::request::{CreateRequest, ValidCreate};
+use super::request::{Base, CreateRequest, Valid};
+use super::settings::Settings;
 use super::sizes::HostSizes;
+use super::status::Status;
 use super::{name, reconcile};
 use crate::log::chain;
-use crate::store::{RuntimeRow, Store, StoreError};
+use crate::store::{CheckpointRow, RuntimeRow, Store, StoreError};
 use crate::tenant::TenantId;
 use crate::warden::client::{Warden, WardenError};
 use crate::warden::protocol::{Failure, Filesystem, RuntimeSpec};
@@ -23,17 +28,21 @@ use uuid::Uuid;
 /// created.
 pub const CREATE_WAIT: Duration = Duration::from_secs(10);
 
-/// All runtimes of all tenants; cheap to clone.
+/// How long an operation waits for another one on the same runtime. Below the read timeout of clients.
+pub(super) const TURN_WAIT: Duration = Duration::from_secs(20);
+
+/// All runtimes of all tenants, and their checkpoints; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Runtimes(Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
-    store: Store,
-    warden: Warden,
-    catalogue: Catalogue,
-    profiles: Profiles,
-    host: HostSizes,
+pub(super) struct Inner {
+    pub(super) store: Store,
+    pub(super) warden: Warden,
+    pub(super) catalogue: Catalogue,
+    pub(super) checkpoints: Checkpoints,
+    pub(super) profiles: Profiles,
+    pub(super) host: HostSizes,
 }
 
 impl Runtimes {
@@ -43,16 +52,19 @@ impl Runtimes {
         warden: Warden,
         profiles: Profiles,
         host: HostSizes,
-        rows: Vec<RuntimeRow>,
+        runtimes: Vec<RuntimeRow>,
+        checkpoints: Vec<CheckpointRow>,
     ) -> Result<Self, RuntimeError> {
         let catalogue = Catalogue::default();
-        for runtime in reconcile::reconcile(&store, &warden, rows, &now()).await? {
+        for runtime in reconcile::runtimes(&store, &warden, runtimes, &now()).await? {
             catalogue.insert(Arc::new(runtime))?;
         }
+        let checkpoints = reconcile::checkpoints(&store, &warden, checkpoints).await?;
         Ok(Self(Arc::new(Inner {
             store,
             warden,
             catalogue,
+            checkpoints: Checkpoints::new(checkpoints),
             profiles,
             host,
         })))
@@ -70,9 +82,14 @@ impl Runtimes {
             store,
             warden,
             catalogue: Catalogue::default(),
+            checkpoints: Checkpoints::default(),
             profiles,
             host,
         }))
+    }
+
+    pub(super) fn inner(&self) -> &Arc<Inner> {
+        &self.0
     }
 
     /// Makes a runtime that can run commands. If that takes longer than [`CREATE_WAIT`], it comes back `creating`.
@@ -91,15 +108,25 @@ impl Runtimes {
         tenant: TenantId,
         request: CreateRequest,
     ) -> Result<Arc<Runtime>, RuntimeError> {
-        let valid = request.validate(&self.0.profiles, &self.0.host)?;
+        let source = match &request.checkpoint_id {
+            Some(id) => Some(self.restorable(tenant, id)?),
+            None => None,
+        };
+        let base = source.as_deref().map_or(Base::Nothing, |checkpoint| {
+            Base::Checkpoint(&checkpoint.settings)
+        });
+        let valid = request.validate(&self.0.profiles, &self.0.host, base)?;
         let settings = &valid.settings;
         if settings.filesystem == Filesystem::Persistent && !self.0.host.has_room(settings.disk_mib)
         {
             return Err(RuntimeError::NoRoom(settings.disk_mib));
         }
-        let runtime = self.0.reserve(id, tenant, valid)?;
+        let (turn, runtime) = self.0.reserve(id, tenant, valid)?;
         let (inner, created) = (self.0.clone(), runtime.clone());
-        let task = tokio::spawn(async move { inner.build(&created).await });
+        let task = tokio::spawn(async move {
+            let _turn = turn;
+            inner.build(&created, source.as_deref()).await
+        });
         match tokio::time::timeout(CREATE_WAIT, task).await {
             Ok(done) => done.map_err(|_| RuntimeError::Interrupted)??,
             Err(_) => tracing::info!(runtime = %runtime.id, "creating takes long"),
@@ -151,23 +178,35 @@ impl Runtimes {
         Page::cut(all, page, |runtime| runtime.id)
     }
 
-    /// Kills what runs in the runtime and removes it with its disk.
+    /// Kills what runs in the runtime and removes it with its disk; its checkpoints stay.
     pub async fn delete(&self, tenant: TenantId, key: &str) -> Result<(), RuntimeError> {
-        let runtime = self.get(tenant, key)?;
-        let deletable: Vec<Status> = Status::ALL
-            .into_iter()
-            .filter(|s| !matches!(s, Status::Creating | Status::Deleting))
-            .collect();
-        match runtime.exchange(&deletable, Status::Deleting, now()) {
-            Ok(()) => {}
-            Err(Status::Creating) => return Err(RuntimeError::StillCreating(runtime.name.clone())),
-            // Somebody else is deleting it: for this caller it is gone.
-            Err(_) => return Err(RuntimeError::NotFound(shown(key))),
-        }
+        let (turn, runtime) = self.turn(tenant, key).await?;
         let inner = self.0.clone();
-        tokio::spawn(async move { inner.destroy(&runtime).await })
-            .await
-            .map_err(|_| RuntimeError::Interrupted)?
+        let task = tokio::spawn(async move {
+            let _turn = turn;
+            inner.destroy(&runtime).await
+        });
+        task.await.map_err(|_| RuntimeError::Interrupted)?
+    }
+
+    /// Waits for the right to change the tenant's runtime of that id or name, and tells what it is then.
+    pub(super) async fn turn(
+        &self,
+        tenant: TenantId,
+        key: &str,
+    ) -> Result<(Turn, Arc<Runtime>), RuntimeError> {
+        let runtime = self.get(tenant, key)?;
+        let turn = match tokio::time::timeout(TURN_WAIT, runtime.turn()).await {
+            Ok(turn) => turn,
+            Err(_) if runtime.status() == Status::Creating => {
+                return Err(RuntimeError::StillCreating(runtime.name.clone()));
+            }
+            Err(_) => return Err(RuntimeError::Busy(runtime.name.clone())),
+        };
+        // It may have been changed or deleted meanwhile.
+        let current = self.0.catalogue.current(&runtime);
+        let current = current.ok_or_else(|| RuntimeError::NotFound(shown(key)))?;
+        Ok((turn, current))
     }
 
     /// What a runtime's profile says.
@@ -177,13 +216,13 @@ impl Runtimes {
 }
 
 impl Inner {
-    /// Takes the name, so that no two creations race for it.
+    /// Takes the name, so that no two creations race for it, and the new runtime's turn.
     fn reserve(
         &self,
         id: Uuid,
         tenant: TenantId,
-        valid: ValidCreate,
-    ) -> Result<Arc<Runtime>, RuntimeError> {
+        valid: Valid,
+    ) -> Result<(Turn, Arc<Runtime>), RuntimeError> {
         let mut tries = 0;
         loop {
             let (name, chosen) = match &valid.name {
@@ -193,20 +232,27 @@ impl Inner {
             let state = State {
                 status: Status::Creating,
                 updated_at: now(),
+                copying: false,
             };
             let settings = valid.settings.clone();
             let runtime = Arc::new(Runtime::new(id, tenant, name, settings, now(), state));
+            // Nobody else knows of it yet.
+            let turn = runtime.try_turn().ok_or(RuntimeError::Interrupted)?;
             tries += 1;
             match self.catalogue.insert(runtime.clone()) {
                 Err(RuntimeError::Exists(_)) if !chosen && tries < 100 => continue,
-                inserted => return inserted.map(|()| runtime),
+                inserted => return inserted.map(|()| (turn, runtime)),
             }
         }
     }
 
     /// Row, disk, status; on failure nothing of them is left.
-    async fn build(&self, runtime: &Arc<Runtime>) -> Result<(), RuntimeError> {
-        let built = self.build_steps(runtime).await;
+    async fn build(
+        &self,
+        runtime: &Runtime,
+        source: Option<&Checkpoint>,
+    ) -> Result<(), RuntimeError> {
+        let built = self.build_steps(runtime, source).await;
         if let Err(error) = &built {
             tracing::warn!(runtime = %runtime.id, error = chain(error), "creating a runtime failed");
             // A disk that can't be removed now has no row and goes at the next start.
@@ -216,19 +262,19 @@ impl Inner {
             if let Err(error) = self.store.delete_runtime(runtime.id).await {
                 tracing::error!(runtime = %runtime.id, %error, "removing the row of a failed creation");
             }
-            runtime.set(Status::Error, now());
             self.catalogue.remove(runtime);
+            runtime.set(Status::Error, now()).await;
         }
         built
     }
 
-    async fn build_steps(&self, runtime: &Runtime) -> Result<(), RuntimeError> {
-        let row = runtime.to_row().map_err(|source| RuntimeError::Corrupt {
-            id: runtime.id,
-            source,
-        })?;
+    async fn build_steps(
+        &self,
+        runtime: &Runtime,
+        source: Option<&Checkpoint>,
+    ) -> Result<(), RuntimeError> {
         self.store
-            .insert_runtime(row)
+            .insert_runtime(runtime.to_row()?)
             .await
             .map_err(|error| match error {
                 StoreError::Taken => RuntimeError::Exists(runtime.name.clone()),
@@ -242,16 +288,18 @@ impl Inner {
             filesystem: settings.filesystem,
             disk_mib: settings.disk_mib,
         };
-        if let Err(error) = self.warden.create_runtime(spec).await {
+        // What is being copied is not removed.
+        let _in_use = match source {
+            Some(checkpoint) => Some(checkpoint.restoring().await?),
+            None => None,
+        };
+        let created = self
+            .warden
+            .create_runtime(spec, source.map(|checkpoint| checkpoint.id));
+        if let Err(error) = created.await {
             return Err(self.explain(error).await);
         }
-        let now = now();
-        self.store
-            .set_status(runtime.id, "running", &now)
-            .await
-            .map_err(RuntimeError::Store)?;
-        runtime.set(Status::Running, now);
-        Ok(())
+        self.store_status(runtime, Status::Running).await
     }
 
     /// Why the warden refused to create, in terms of the request where the request is to blame.
@@ -267,23 +315,19 @@ impl Inner {
             WardenError::Refused(Failure::BadImage(why)) => {
                 Invalid::new("image", format!("can't be used: {why}")).into()
             }
-            source => RuntimeError::Warden {
-                operation: "creating",
-                source,
-            },
+            source => warden("creating a runtime", source),
         }
     }
 
-    async fn destroy(&self, runtime: &Arc<Runtime>) -> Result<(), RuntimeError> {
+    async fn destroy(&self, runtime: &Runtime) -> Result<(), RuntimeError> {
         let deleted = self.destroy_steps(runtime).await;
         match &deleted {
             Ok(()) => self.catalogue.remove(runtime),
             Err(error) => {
                 tracing::error!(runtime = %runtime.id, error = chain(error), "deleting a runtime failed");
-                let now = now();
-                runtime.set(Status::Error, now.clone());
-                if let Err(error) = self.store.set_status(runtime.id, "error", &now).await {
-                    tracing::error!(runtime = %runtime.id, %error, "storing that deleting failed");
+                if let Err(error) = self.store_status(runtime, Status::Error).await {
+                    tracing::error!(runtime = %runtime.id, error = chain(&error), "storing that deleting failed");
+                    runtime.set(Status::Error, now()).await;
                 }
             }
         }
@@ -291,18 +335,16 @@ impl Inner {
     }
 
     async fn destroy_steps(&self, runtime: &Runtime) -> Result<(), RuntimeError> {
-        self.store
-            .set_status(runtime.id, "deleting", &now())
-            .await
-            .map_err(RuntimeError::Store)?;
-        match self.warden.delete_runtime(runtime.id).await {
-            Ok(()) | Err(WardenError::Refused(Failure::UnknownRuntime)) => {}
-            Err(source) => {
-                return Err(RuntimeError::Warden {
-                    operation: "deleting",
-                    source,
-                });
-            }
+        self.store_status(runtime, Status::Deleting).await?;
+        let mut deleted = self.warden.delete_runtime(runtime.id).await;
+        if matches!(deleted, Err(WardenError::Lost)) {
+            // A warden that dies has done nothing wrong; the next one knows what is left.
+            deleted = self.warden.delete_runtime(runtime.id).await;
+        }
+        match deleted {
+            Ok(()) => {}
+            Err(error) if is_gone(&error) => {}
+            Err(source) => return Err(warden("deleting a runtime", source)),
         }
         self.store
             .delete_runtime(runtime.id)
@@ -312,11 +354,11 @@ impl Inner {
 }
 
 /// The time as RFC 3339, in milliseconds.
-fn now() -> String {
+pub(super) fn now() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
 
 /// What a client called a runtime, fit for a message.
-fn shown(key: &str) -> String {
+pub(super) fn shown(key: &str) -> String {
     key.chars().take(64).flat_map(char::escape_debug).collect()
 }

@@ -72,6 +72,19 @@ const STEPS: &[&str] = &[
     CREATE INDEX idempotency_keys_by_subject ON idempotency_keys (subject);
     CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
 ",
+    "
+    -- The runtime may be gone: no reference to it.
+    CREATE TABLE checkpoints (
+        id TEXT PRIMARY KEY,
+        tenant_id TEXT NOT NULL REFERENCES tenants (id),
+        runtime_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'failed')),
+        settings TEXT NOT NULL CHECK (json_valid(settings)),
+        disk_bytes INTEGER,
+        created_at TEXT NOT NULL
+    ) STRICT;
+",
 ];
 
 /// Applies the steps that are missing, each in a transaction of its own.

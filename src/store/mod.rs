@@ -1,16 +1,18 @@
-//! Durable state in one SQLite file: tenants, token hashes, runtimes, exec records, idempotency keys. The only place with
-//! SQL.
+//! Durable state in one SQLite file: tenants, token hashes, runtimes, checkpoints, exec records, idempotency keys. The only
+//! place with SQL.
 //!
 //! One thread owns the connection that writes and does one job after the other; another one answers questions that may
 //! look at many rows, so that they keep no write waiting. Callers wait for their answer without blocking the async
 //! runtime. What every request needs is kept in memory by `tenant` and `runtime` and read from here once, at start.
 
+mod checkpoints;
 mod exec_queries;
 mod execs;
 mod keys;
 mod migrations;
 mod rows;
 
+pub use checkpoints::CheckpointRow;
 pub use exec_queries::{ExecFilter, ExecPage, first_id_at};
 pub use execs::{Evicted, ExecBatch, ExecChange, ExecRow, ExecWrite};
 pub use keys::KeyRow;

@@ -1,5 +1,6 @@
 //! What is stored, row by row, and the statements that store it.
 
+use super::checkpoints::{self, CheckpointRow};
 use super::{Store, StoreError};
 use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
@@ -50,6 +51,8 @@ pub struct Snapshot {
     pub tokens: Vec<TokenRow>,
     /// Every runtime.
     pub runtimes: Vec<RuntimeRow>,
+    /// Every checkpoint.
+    pub checkpoints: Vec<CheckpointRow>,
 }
 
 impl Store {
@@ -78,6 +81,7 @@ impl Store {
                         })
                     },
                 )?,
+                checkpoints: checkpoints::read_all(connection)?,
             })
         })
         .await
@@ -142,6 +146,25 @@ impl Store {
             let sql = "UPDATE runtimes SET status = ?2, updated_at = ?3 WHERE id = ?1";
             connection
                 .execute(sql, params![id.to_string(), status, now])
+                .map(drop)
+        })
+        .await
+    }
+
+    /// Sets what of a runtime may be changed: name, settings and the time of its last change. [`StoreError::Taken`] when
+    /// the tenant has another one of that name.
+    pub async fn update_runtime(&self, runtime: RuntimeRow) -> Result<(), StoreError> {
+        self.call("changing a runtime", move |connection| {
+            let sql = "UPDATE runtimes SET name = ?2, settings = ?3, updated_at = ?4 WHERE id = ?1";
+            let RuntimeRow {
+                id,
+                name,
+                settings,
+                updated_at,
+                ..
+            } = runtime;
+            connection
+                .execute(sql, params![id.to_string(), name, settings, updated_at])
                 .map(drop)
         })
         .await

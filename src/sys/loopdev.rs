@@ -65,3 +65,27 @@ pub fn attach(backing: BorrowedFd<'_>) -> Result<(std::path::PathBuf, OwnedFd)> 
     }
     Err(Errno::EBUSY)
 }
+
+/// Device and inode number (as in stat(2)) of the file behind an attached loop device. As long as `device` is open, the
+/// file stays behind it: what frees itself does so with its last user.
+///
+/// # Errors
+/// ENXIO when nothing is attached.
+pub fn backing(device: BorrowedFd<'_>) -> Result<(u64, u64)> {
+    const LOOP_GET_STATUS64: libc::c_ulong = 0x4C05;
+    /// struct loop_info64 of linux/loop.h: 232 bytes, the first two fields of which are wanted.
+    const WORDS: usize = 232 / 8;
+    let mut info = [0u64; WORDS];
+    // SAFETY: LOOP_GET_STATUS64 writes one struct loop_info64, for which there is room and alignment.
+    check(
+        unsafe {
+            libc::ioctl(
+                device.as_raw_fd(),
+                LOOP_GET_STATUS64 as _,
+                info.as_mut_ptr(),
+            )
+        }
+        .into(),
+    )?;
+    Ok((info[0], info[1]))
+}

@@ -116,9 +116,18 @@ impl Warden {
         Ok(Warden { calls })
     }
 
-    /// Makes a runtime's disk and proves that it can be mounted.
-    pub async fn create_runtime(&self, spec: RuntimeSpec) -> Result<(), WardenError> {
-        self.done(|seq| Request::CreateRuntime { seq, spec }).await
+    /// Makes a runtime's disk, empty or as a copy of a checkpoint's, and proves that it can be mounted.
+    pub async fn create_runtime(
+        &self,
+        spec: RuntimeSpec,
+        checkpoint: Option<Uuid>,
+    ) -> Result<(), WardenError> {
+        self.done(|seq| Request::CreateRuntime {
+            seq,
+            spec,
+            checkpoint,
+        })
+        .await
     }
 
     /// Kills a runtime's cells and removes its disk.
@@ -131,14 +140,67 @@ impl Warden {
         self.done(|seq| Request::StopRuntime { seq, id }).await
     }
 
+    /// Mounts a runtime.
+    pub async fn start_runtime(&self, id: Uuid) -> Result<(), WardenError> {
+        self.done(|seq| Request::StartRuntime { seq, id }).await
+    }
+
+    /// Brings a runtime's processes to stand still, and keeps cells from being opened.
+    pub async fn pause_runtime(&self, id: Uuid) -> Result<(), WardenError> {
+        self.done(|seq| Request::PauseRuntime { seq, id }).await
+    }
+
+    /// Undoes [`Warden::pause_runtime`].
+    pub async fn resume_runtime(&self, id: Uuid) -> Result<(), WardenError> {
+        self.done(|seq| Request::ResumeRuntime { seq, id }).await
+    }
+
+    /// Changes the limits of a runtime, of what runs in it too.
+    pub async fn set_resources(
+        &self,
+        id: Uuid,
+        resources: RuntimeResources,
+    ) -> Result<(), WardenError> {
+        self.done(|seq| Request::SetResources { seq, id, resources })
+            .await
+    }
+
+    /// Copies a runtime's disk; returns the bytes that the copy takes on the host's.
+    pub async fn create_checkpoint(&self, id: Uuid, runtime: Uuid) -> Result<u64, WardenError> {
+        let message = |seq| Request::CreateCheckpoint { seq, id, runtime };
+        match self.ask(message).await? {
+            Reply::Checkpointed { disk_bytes, .. } => Ok(disk_bytes),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Removes a checkpoint's disk.
+    pub async fn delete_checkpoint(&self, id: Uuid) -> Result<(), WardenError> {
+        self.done(|seq| Request::DeleteCheckpoint { seq, id }).await
+    }
+
     /// All runtimes on disk.
     pub async fn list_runtimes(&self) -> Result<Vec<Uuid>, WardenError> {
+        self.list(|seq, after| Request::ListRuntimes { seq, after })
+            .await
+    }
+
+    /// All checkpoints on disk.
+    pub async fn list_checkpoints(&self) -> Result<Vec<Uuid>, WardenError> {
+        self.list(|seq, after| Request::ListCheckpoints { seq, after })
+            .await
+    }
+
+    async fn list(
+        &self,
+        message: impl Fn(u64, Option<Uuid>) -> Request,
+    ) -> Result<Vec<Uuid>, WardenError> {
         let mut all = Vec::new();
         loop {
             let after = all.last().copied();
-            match self.ask(|seq| Request::ListRuntimes { seq, after }).await? {
-                Reply::Runtimes { ids, .. } if ids.is_empty() => return Ok(all),
-                Reply::Runtimes { ids, .. } => all.extend(ids),
+            match self.ask(|seq| message(seq, after)).await? {
+                Reply::Ids { ids, .. } if ids.is_empty() => return Ok(all),
+                Reply::Ids { ids, .. } => all.extend(ids),
                 _ => return Err(unexpected()),
             }
         }

@@ -71,7 +71,8 @@ impl Pending {
         let seq = match &reply {
             Reply::Done { seq }
             | Reply::Failed { seq, .. }
-            | Reply::Runtimes { seq, .. }
+            | Reply::Ids { seq, .. }
+            | Reply::Checkpointed { seq, .. }
             | Reply::Images { seq, .. }
             | Reply::Started { seq } => *seq,
             Reply::Ended {

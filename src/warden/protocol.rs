@@ -9,7 +9,7 @@ use uuid::Uuid;
 /// The largest message in bytes, in both directions.
 pub const MAX_MESSAGE: usize = 4096;
 
-/// Most ids in one [`Reply::Runtimes`], so that the packet stays under [`MAX_MESSAGE`].
+/// Most ids in one [`Reply::Ids`], so that the packet stays under [`MAX_MESSAGE`].
 pub const MAX_IDS: usize = 64;
 
 /// Which kind of file system a runtime's commands write to.
@@ -22,6 +22,17 @@ pub enum Filesystem {
     Ephemeral,
     /// Nothing but `/tmp` and `/dev/shm` can be written.
     ReadOnly,
+}
+
+impl Filesystem {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Persistent => "persistent",
+            Self::Ephemeral => "ephemeral",
+            Self::ReadOnly => "read_only",
+        }
+    }
 }
 
 /// What the warden keeps of a runtime: root's own record, never taken from the api process again after creation.
@@ -50,9 +61,18 @@ pub enum Request {
         seq: u64,
         /// What to make.
         spec: RuntimeSpec,
+        /// The checkpoint that its disk is a copy of; none is an empty one.
+        checkpoint: Option<Uuid>,
     },
     /// Kill a runtime's cells and remove its disk.
     DeleteRuntime {
+        /// See [`Request`].
+        seq: u64,
+        /// Which one.
+        id: Uuid,
+    },
+    /// Mount a runtime, which proves that commands can run in it.
+    StartRuntime {
         /// See [`Request`].
         seq: u64,
         /// Which one.
@@ -64,6 +84,52 @@ pub enum Request {
         seq: u64,
         /// Which one.
         id: Uuid,
+    },
+    /// Freeze a runtime's cells: done when the last process stands still. No cell is opened until it is resumed.
+    PauseRuntime {
+        /// See [`Request`].
+        seq: u64,
+        /// Which one.
+        id: Uuid,
+    },
+    /// Let a paused runtime's cells go on.
+    ResumeRuntime {
+        /// See [`Request`].
+        seq: u64,
+        /// Which one.
+        id: Uuid,
+    },
+    /// Change the limits of a runtime's group, and those of cells that had the whole runtime's before.
+    SetResources {
+        /// See [`Request`].
+        seq: u64,
+        /// Which one.
+        id: Uuid,
+        /// The new ones.
+        resources: RuntimeResources,
+    },
+    /// Copy a runtime's disk. Its cells stand still meanwhile, and what is asked to run waits.
+    CreateCheckpoint {
+        /// See [`Request`].
+        seq: u64,
+        /// The checkpoint's id.
+        id: Uuid,
+        /// The runtime, a persistent one.
+        runtime: Uuid,
+    },
+    /// Remove a checkpoint's disk.
+    DeleteCheckpoint {
+        /// See [`Request`].
+        seq: u64,
+        /// Which one.
+        id: Uuid,
+    },
+    /// Ids of checkpoints on disk, in order, after `after`; answered with [`Reply::Ids`].
+    ListCheckpoints {
+        /// See [`Request`].
+        seq: u64,
+        /// The last id of the page before.
+        after: Option<Uuid>,
     },
     /// Ids of runtimes on disk, in order, after `after`.
     ListRuntimes {
@@ -103,7 +169,7 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Reply {
-    /// Create, delete or stop is done.
+    /// What was asked for is done.
     Done {
         /// See [`Request`].
         seq: u64,
@@ -115,8 +181,15 @@ pub enum Reply {
         /// Why.
         failure: Failure,
     },
-    /// One page of runtimes on disk, at most [`MAX_IDS`]; an empty one is the end.
-    Runtimes {
+    /// A checkpoint is made.
+    Checkpointed {
+        /// See [`Request`].
+        seq: u64,
+        /// What it takes on the host's disk, in bytes, as long as it shares nothing with the runtime's.
+        disk_bytes: u64,
+    },
+    /// One page of runtimes or checkpoints on disk, at most [`MAX_IDS`]; an empty one is the end.
+    Ids {
         /// See [`Request`].
         seq: u64,
         /// In order.
@@ -167,6 +240,18 @@ pub enum CellEnd {
     SetupFailed,
 }
 
+/// What keeps a request from being carried out for the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Busy {
+    /// Another operation on the same runtime is under way.
+    Operation,
+    /// Its processes could not be brought to stand still in time; they go on.
+    Processes,
+    /// More memory is in use than is to be allowed.
+    Memory,
+}
+
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "detail")]
@@ -181,6 +266,12 @@ pub enum Failure {
     BadImage(String),
     /// A field is out of its range; names the field.
     Invalid(String),
+    /// No checkpoint of that id on disk.
+    UnknownCheckpoint,
+    /// The runtime is paused: no cell is opened.
+    Paused,
+    /// It can't be done now: [`Busy`] says why.
+    Busy(Busy),
     /// The host has no room: disk, uid ranges, processes. Says of what.
     NoRoom(String),
     /// Anything else; the chain is in the warden's log.

@@ -10,6 +10,7 @@ mod support;
 
 mod admission;
 mod auth;
+mod checkpoints;
 mod connections;
 mod detach;
 mod errors;
@@ -20,6 +21,9 @@ mod exec_refusals;
 mod exec_resolution;
 mod exec_results;
 mod idempotency;
+mod lifecycle;
+mod patch;
 mod runtime_fields;
 mod runtimes;
 mod slow;
+mod unsupported;

@@ -13,6 +13,7 @@ mod bombs;
 mod daemons;
 mod disk;
 mod floods;
+mod frozen;
 mod programs;
 mod quotas;
 mod state;

@@ -10,6 +10,7 @@
 mod support;
 
 mod broken_cells;
+mod checkpoints;
 mod crashes;
 mod descriptors;
 mod disk_full;
@@ -22,3 +23,4 @@ mod records;
 mod restarts;
 mod secrets;
 mod supervision;
+mod transitions;

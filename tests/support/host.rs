@@ -18,6 +18,8 @@ pub enum Need {
     X86,
     /// `unshare` and `umount` of util-linux, to take something away from a server in a private mount namespace.
     Unshare,
+    /// Version 1 cgroup hierarchies: a server can do without a version 2 tree.
+    CgroupV1,
 }
 
 impl Need {
@@ -28,6 +30,7 @@ impl Need {
             Need::Ia32 => cfg!(target_arch = "x86_64") && runs_i386(),
             Need::X86 => cfg!(target_arch = "x86_64"),
             Need::Unshare => succeeds(Command::new("unshare").args(["-m", "true"])),
+            Need::CgroupV1 => super::mounts::all().iter().any(|m| m.fs == "cgroup"),
         }
     }
 
@@ -38,6 +41,7 @@ impl Need {
             Need::Ia32 => "a kernel with IA32 emulation",
             Need::X86 => "an x86-64 machine",
             Need::Unshare => "unshare of util-linux",
+            Need::CgroupV1 => "cgroup v1 hierarchies",
         }
     }
 }

@@ -6,16 +6,24 @@ use crate::cell::rootfs::{self, Layers, Writable};
 use crate::log::chain;
 use crate::warden::protocol::Filesystem;
 use crate::warden::server::catalogue::{self, Record};
+use crate::warden::server::copying;
 use crate::warden::server::disk::{self, DiskError};
 use crate::warden::server::jobs::{JobError, JobResult};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-const DISK: &str = "disk.img";
+pub(super) const DISK: &str = "disk.img";
 
-/// The create job: the disk, the record, a first mount that proves that it works, then the final name.
-pub(super) fn make(directory: &Path, target: &Path, record: &Record, layers: &Layers) -> JobResult {
+/// The create job: the disk (a checkpoint's, where one is given), the record, a first mount that proves that it works, then
+/// the final name.
+pub(super) fn make(
+    directory: &Path,
+    target: &Path,
+    record: &Record,
+    layers: &Layers,
+    checkpoint: Option<&Source>,
+) -> JobResult {
     let no_room = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::StorageFull => JobError::NoRoom("disk".to_owned(), chain(&error)),
         _ => JobError::Other(chain(&error)),
@@ -23,7 +31,17 @@ pub(super) fn make(directory: &Path, target: &Path, record: &Record, layers: &La
     std::fs::create_dir(directory).map_err(no_room)?;
     if record.spec.filesystem == Filesystem::Persistent {
         let disk = directory.join(DISK);
-        disk::create(&disk, record.spec.disk_mib).map_err(|error| disk_failed(&error))?;
+        let size = record.spec.disk_mib;
+        let made = match checkpoint {
+            None => disk::create(&disk, size),
+            Some(source) => copying::copy(&source.disk, &disk).and_then(|()| {
+                if size > source.disk_mib {
+                    copying::grow(&disk, size)?;
+                }
+                Ok(())
+            }),
+        };
+        made.map_err(|error| disk_failed(&error))?;
     }
     catalogue::write(directory, record).map_err(no_room)?;
     // In a mount namespace of its own the child can't see the host's tree any more, so the rename comes first; a failed
@@ -50,22 +68,36 @@ fn remove_beneath(parent: &OwnedFd, name: &Path) -> Result<(), Errno> {
     unlinkat(parent, name, UnlinkatFlags::RemoveDir)
 }
 
-/// The mount job: returns the template's mount namespace.
+/// The disk that a new one is a copy of.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    /// Its file.
+    pub disk: PathBuf,
+    /// Its size in MiB.
+    pub disk_mib: u64,
+}
+
+/// The mount job: returns the template's mount namespace and, where there is a disk, its root directory.
 pub(super) fn mount(directory: &Path, record: &Record, layers: &Layers) -> JobResult {
     let base = record.uid_base;
     let other = |error: CellError| JobError::Other(chain(&error));
     let disk = match record.spec.filesystem {
         Filesystem::Persistent => {
             let disk = disk::mount(&directory.join(DISK)).map_err(|error| disk_failed(&error))?;
+            if let Some(from) = record.disk_base.filter(|from| *from != base) {
+                rootfs::shift(&disk, from, base).map_err(other)?;
+            }
             rootfs::prepare_upper(&disk, base).map_err(other)?;
             Some(disk)
         }
         Filesystem::Ephemeral | Filesystem::ReadOnly => None,
     };
-    let writable = if disk.is_some() {
-        Writable::Disk
-    } else {
-        Writable::None
+    let (writable, disk_root) = match &disk {
+        Some(disk) => {
+            let root = disk::root_of(disk).map_err(|error| disk_failed(&error))?;
+            (Writable::Disk, Some(root))
+        }
+        None => (Writable::None, None),
     };
     let template = rootfs::scaffold(layers, disk, base, directory).map_err(|error| {
         if error.source == Errno::EINVAL && error.step.starts_with("idmap") {
@@ -94,10 +126,11 @@ pub(super) fn mount(directory: &Path, record: &Record, layers: &Layers) -> JobRe
             )));
         }
     }
-    Ok(Some(template))
+    Ok([template].into_iter().chain(disk_root).collect())
 }
 
-fn disk_failed(error: &DiskError) -> JobError {
+/// What became of a disk, for the warden.
+pub(super) fn disk_failed(error: &DiskError) -> JobError {
     let text = chain(error);
     if error.is_no_space() {
         JobError::NoRoom("disk".to_owned(), text)

@@ -23,6 +23,9 @@ pub struct Record {
     pub spec: RuntimeSpec,
     /// First host uid of its range.
     pub uid_base: u32,
+    /// First uid of the range that the files on its disk belong to, where that is another one: the disk was copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_base: Option<u32>,
 }
 
 /// Its mounts and group while it is in use.
@@ -30,6 +33,8 @@ pub struct Record {
 pub struct Mounted {
     /// The template mount namespace; the mounts in it live as long as this descriptor and the cells made from it.
     pub template: OwnedFd,
+    /// The root directory of its disk, where it has one. Holds the disk's mount like the template does.
+    pub disk: Option<OwnedFd>,
     /// Needed again in each cell of an ephemeral runtime.
     pub layers: Layers,
     /// The group that all its cells are in.
@@ -45,19 +50,47 @@ pub struct Mounted {
 pub enum State {
     /// On disk only.
     Unmounted,
-    /// A job mounts it; these execs (by slot) wait for that.
-    Mounting(Vec<u32>),
+    /// A job mounts it.
+    Mounting,
     /// Cells can be opened.
     Mounted(Mounted),
 }
 
-/// Why no new cell may be opened: a stop or delete waits for the last one to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Closing {
-    /// The request to answer.
-    pub seq: u64,
-    /// Whether the disk goes too.
-    pub delete: bool,
+/// What is done with a runtime as a whole: one thing at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// It is mounted, for this request.
+    Start(u64),
+    /// No cell is opened any more, and when the last one is gone, its mounts are let go.
+    Close {
+        /// The request to answer.
+        seq: u64,
+        /// Whether the disk goes too.
+        delete: bool,
+    },
+    /// Its processes come to stand still.
+    Freeze {
+        /// When to give up.
+        deadline: Instant,
+        /// What for.
+        then: Then,
+    },
+    /// Its disk is copied.
+    Copy,
+}
+
+/// What the processes of a runtime stand still for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Then {
+    /// To stay so, for this request.
+    Pause(u64),
+    /// For a copy of the disk.
+    Copy {
+        /// The request to answer.
+        seq: u64,
+        /// The checkpoint's id.
+        checkpoint: Uuid,
+    },
 }
 
 /// One runtime.
@@ -69,8 +102,24 @@ pub struct Runtime {
     pub state: State,
     /// Slots of its cells.
     pub cells: HashSet<u32>,
-    /// See [`Closing`].
-    pub closing: Option<Closing>,
+    /// Those of them that can't be opened yet.
+    pub waiting: Vec<u32>,
+    /// Its processes stand still, or are about to, until it is resumed.
+    pub paused: bool,
+    /// See [`Operation`].
+    pub operation: Option<Operation>,
+}
+
+impl Runtime {
+    /// Whether cells may be opened now.
+    pub fn may_open(&self) -> bool {
+        !self.paused && matches!(self.operation, None | Some(Operation::Start(_)))
+    }
+
+    /// Whether it is on its way out of use.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.operation, Some(Operation::Close { .. }))
+    }
 }
 
 /// All runtimes.
@@ -147,16 +196,15 @@ impl Catalogue {
     /// Adds a runtime that is on disk.
     pub fn insert(&mut self, record: Record) {
         self.taken.insert(record.uid_base);
-        let (state, cells, closing) = (State::Unmounted, HashSet::new(), None);
-        self.runtimes.insert(
-            record.spec.id,
-            Runtime {
-                record,
-                state,
-                cells,
-                closing,
-            },
-        );
+        let runtime = Runtime {
+            record,
+            state: State::Unmounted,
+            cells: HashSet::new(),
+            waiting: Vec::new(),
+            paused: false,
+            operation: None,
+        };
+        self.runtimes.insert(runtime.record.spec.id, runtime);
     }
 
     /// Forgets a runtime; its range is free again.
@@ -191,15 +239,26 @@ impl Catalogue {
 
     /// Ids of mounted runtimes without cells that were last used before `before`.
     pub fn idle_since(&self, before: Instant) -> Vec<Uuid> {
-        let idle = |runtime: &Runtime| match &runtime.state {
-            State::Mounted(mounted) => runtime.cells.is_empty() && mounted.last_used < before,
+        let unused = |runtime: &Runtime| runtime.cells.is_empty() && runtime.operation.is_none();
+        self.ids(|runtime| match &runtime.state {
+            State::Mounted(mounted) => unused(runtime) && mounted.last_used < before,
             _ => false,
-        };
-        self.runtimes
-            .iter()
-            .filter(|(_, r)| idle(r))
-            .map(|(id, _)| *id)
-            .collect()
+        })
+    }
+
+    /// Ids of runtimes whose processes come to stand still.
+    pub fn freezing(&self) -> Vec<Uuid> {
+        self.ids(|runtime| matches!(runtime.operation, Some(Operation::Freeze { .. })))
+    }
+
+    /// Ids of runtimes whose disk is copied.
+    pub fn copying(&self) -> Vec<Uuid> {
+        self.ids(|runtime| runtime.operation == Some(Operation::Copy))
+    }
+
+    fn ids(&self, of: impl Fn(&Runtime) -> bool) -> Vec<Uuid> {
+        let found = self.runtimes.iter().filter(|(_, runtime)| of(runtime));
+        found.map(|(id, _)| *id).collect()
     }
 }
 

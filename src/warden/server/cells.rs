@@ -11,7 +11,7 @@ use crate::warden::server::Warden;
 use crate::warden::server::catalogue::State;
 use crate::warden::server::graves::{Grave, Graves};
 use crate::warden::server::jobs::Lane;
-use crate::warden::server::runtimes::Purpose;
+use crate::warden::server::runtimes::{Purpose, release};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::collections::HashMap;
@@ -59,7 +59,7 @@ pub(super) struct Cell {
     pub(super) ends: Option<Vec<OwnedFd>>,
     /// Why it was never opened.
     failure: Option<Failure>,
-    /// None while the runtime is being mounted.
+    /// None while the runtime is being mounted, or stands still.
     pub(super) opened: Option<Opened>,
     /// The first report of its end.
     end: Option<CellEnd>,
@@ -255,7 +255,7 @@ impl Warden {
         if usage.peak_memory_bytes > little.min(RECENT_BYTES) && !namespaces.is_empty() {
             // Its memory is free before its end is told: the next exec may need it.
             let purpose = Purpose::Bury(Box::new(gone));
-            self.start_job(Lane::Release, purpose, namespaces, || Ok(None));
+            self.start_job(Lane::Release, purpose, namespaces, release);
         } else {
             self.cells.recent = Some((Instant::now(), id, namespaces));
             self.finish(gone);
@@ -328,10 +328,8 @@ impl Warden {
         if let Some(opened) = &cell.opened {
             return kill(opened);
         }
-        if let Some(runtime) = self.catalogue.get(cell.request.runtime)
-            && let State::Mounting(waiting) = &mut runtime.state
-        {
-            waiting.retain(|waiting| *waiting != slot);
+        if let Some(runtime) = self.catalogue.get(cell.request.runtime) {
+            runtime.waiting.retain(|waiting| *waiting != slot);
         }
         self.end_unopened(slot, None);
     }
@@ -376,6 +374,9 @@ impl Warden {
         self.cells
             .recent
             .take_if(|(since, ..)| now.duration_since(*since) >= RECENT);
+        for id in self.catalogue.freezing() {
+            self.check_still(id, now);
+        }
         self.evict_idle(now);
     }
 }

@@ -6,7 +6,8 @@ use crate::cell::mounts::{self, NOSUID_NODEV};
 use crate::resources::MIB;
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag, openat};
+use nix::sys::stat::Mode;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -27,11 +28,13 @@ const MKFS: [&str; 3] = [
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// The tool is not installed.
-    #[error("mkfs.ext4 was not found; install e2fsprogs")]
-    NoTool,
+    #[error("{0} was not found; install e2fsprogs")]
+    NoTool(&'static str),
     /// The tool said no.
-    #[error("mkfs.ext4 {}: {message}", .path.display())]
-    Mkfs {
+    #[error("{tool} {}: {message}", .path.display())]
+    Tool {
+        /// Its name.
+        tool: &'static str,
         /// The disk's file.
         path: PathBuf,
         /// The tool's own words.
@@ -61,14 +64,15 @@ impl DiskError {
     pub fn is_no_space(&self) -> bool {
         match self {
             DiskError::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
-            DiskError::Mkfs { message, .. } => message.contains("No space left"),
+            DiskError::Tool { message, .. } => message.contains("No space left"),
             DiskError::Mount(error) => error.source == Errno::ENOSPC,
             _ => false,
         }
     }
 }
 
-fn io<'a>(
+/// For `map_err`: the operation and path that an I/O error belongs to.
+pub(super) fn io<'a>(
     operation: &'static str,
     path: &'a Path,
 ) -> impl FnOnce(std::io::Error) -> DiskError + 'a {
@@ -86,7 +90,7 @@ pub fn mkfs() -> Option<&'static str> {
 
 /// Makes the file and the file system in it. Takes some 20 ms, so it is a job, not a step of the warden's loop.
 pub fn create(path: &Path, size_mib: u64) -> Result<(), DiskError> {
-    let tool = mkfs().ok_or(DiskError::NoTool)?;
+    let tool = mkfs().ok_or(DiskError::NoTool("mkfs.ext4"))?;
     let file = OpenOptions::new().write(true).create_new(true).open(path);
     let file = file.map_err(io("create", path))?;
     file.set_len(size_mib * MIB).map_err(io("size", path))?;
@@ -110,7 +114,8 @@ pub fn create(path: &Path, size_mib: u64) -> Result<(), DiskError> {
         return Ok(());
     }
     let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(DiskError::Mkfs {
+    Err(DiskError::Tool {
+        tool: "mkfs.ext4",
         path: path.to_owned(),
         message,
     })
@@ -121,19 +126,35 @@ pub fn create(path: &Path, size_mib: u64) -> Result<(), DiskError> {
 /// The lock on the file lives as long as the loop device holds it open, so that a mount that is still on its way out (an
 /// earlier server's, a stopped runtime's) can't be doubled: two mounts of one ext4 would destroy it. Waits up to 10 s.
 pub fn mount(path: &Path) -> Result<OwnedFd, DiskError> {
+    let locked = open_locked(path)?;
+    let attached = sys::loopdev::attach(locked.as_fd());
+    let (device, _last_user) = attached.map_err(|e| io("attach", path)(e.into()))?;
+    let mount = mount_device(&device)?;
+    // Not dropped but closed without unlocking: the loop device shares this open file and keeps its lock.
+    std::mem::forget(locked);
+    Ok(mount)
+}
+
+/// Mounts what is on a loop device, detached.
+pub(super) fn mount_device(device: &Path) -> Result<OwnedFd, DiskError> {
+    let device = device.to_str().expect("loop devices are ASCII");
+    Ok(mounts::new(c"ext4", &[(c"source", device)], NOSUID_NODEV)?)
+}
+
+/// The root directory of a detached mount, open for more than looking things up in it: keeps the mount in use.
+pub(super) fn root_of(mount: &OwnedFd) -> Result<OwnedFd, DiskError> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    openat(mount, ".", flags, Mode::empty()).map_err(|e| io("open", Path::new("."))(e.into()))
+}
+
+/// Opens a disk's file when nothing else uses it any more, and keeps others away.
+pub(super) fn open_locked(path: &Path) -> Result<Flock<File>, DiskError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .open(path)
         .map_err(io("open", path))?;
-    let locked = lock(file, path)?;
-    let attached = sys::loopdev::attach(locked.as_fd());
-    let (device, _last_user) = attached.map_err(|e| io("attach", path)(e.into()))?;
-    let device = device.to_str().expect("loop devices are ASCII");
-    let mount = mounts::new(c"ext4", &[(c"source", device)], NOSUID_NODEV)?;
-    // Not dropped but closed without unlocking: the loop device shares this open file and keeps its lock.
-    std::mem::forget(locked);
-    Ok(mount)
+    lock(file, path)
 }
 
 fn lock(mut file: File, path: &Path) -> Result<Flock<File>, DiskError> {

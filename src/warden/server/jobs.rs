@@ -20,8 +20,8 @@ pub enum JobError {
     Other(String),
 }
 
-/// What a job makes: perhaps a descriptor.
-pub type JobResult = Result<Option<OwnedFd>, JobError>;
+/// What a job makes: perhaps descriptors.
+pub type JobResult = Result<Vec<OwnedFd>, JobError>;
 
 /// Which jobs wait for which. Building waits for a disk that is still being let go of, so the two don't share a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,13 +30,24 @@ pub enum Lane {
     Build,
     /// Unmounts or removes something.
     Release,
+    /// Copies a disk, which takes as long as that is large.
+    Copy,
 }
 
-/// How many jobs of a lane run at the same time.
-const AT_ONCE: usize = 8;
+impl Lane {
+    const ALL: [Self; 3] = [Self::Build, Self::Release, Self::Copy];
 
-/// What a child does.
-type Work = Box<dyn FnOnce() -> JobResult>;
+    /// How many of its jobs run at the same time.
+    fn at_once(self) -> usize {
+        match self {
+            Self::Build | Self::Release => 8,
+            Self::Copy => 4,
+        }
+    }
+}
+
+/// What a child does with the descriptors that it is handed.
+type Work = Box<dyn FnOnce(Vec<OwnedFd>) -> JobResult>;
 
 /// One that waits for its turn.
 pub struct Waiting<T> {
@@ -83,14 +94,15 @@ impl<T> Default for Jobs<T> {
 const RESULT: i32 = 3;
 
 impl<T> Jobs<T> {
-    /// Lets `work` wait for its turn. The child lets go of `held` first: whoever closes the last descriptor of a mount
-    /// namespace unmounts what is in it, and waits for that.
+    /// Lets `work` wait for its turn, in which it gets `held` (or, where there is no room for descriptors, nothing). Whoever
+    /// closes the last descriptor of a mount namespace unmounts what is in it, and waits for that: so work that is to let
+    /// go of something only has to drop it.
     pub fn add(
         &mut self,
         lane: Lane,
         purpose: T,
         held: Vec<OwnedFd>,
-        work: impl FnOnce() -> JobResult + 'static,
+        work: impl FnOnce(Vec<OwnedFd>) -> JobResult + 'static,
     ) {
         self.waiting.push_back(Waiting {
             lane,
@@ -102,13 +114,20 @@ impl<T> Jobs<T> {
 
     /// Takes the next one whose turn it is.
     pub fn next(&mut self) -> Option<Waiting<T>> {
-        let full = [Lane::Build, Lane::Release].map(|lane| {
+        let full = Lane::ALL.map(|lane| {
             let running = self.running.values().filter(|job| job.lane == lane);
-            (lane, running.count() >= AT_ONCE)
+            (lane, running.count() >= lane.at_once())
         });
         let has_room = |job: &Waiting<T>| full.contains(&(job.lane, false));
         let index = self.waiting.iter().position(has_room)?;
         self.waiting.remove(index)
+    }
+
+    /// Whether a job that is added now would begin at once.
+    pub fn has_room(&self, lane: Lane) -> bool {
+        let running = self.running.values().map(|job| job.lane);
+        let all = running.chain(self.waiting.iter().map(|job| job.lane));
+        all.filter(|of| *of == lane).count() < lane.at_once()
     }
 
     /// What waiting and running jobs are for.
@@ -160,6 +179,16 @@ impl<T> Jobs<T> {
         Some((purpose, outcome))
     }
 
+    /// Kills the running jobs of a lane and waits for their end.
+    pub fn end(&mut self, lane: Lane) {
+        let of_lane = |(number, job): (&u32, &Running<T>)| (job.lane == lane).then_some(*number);
+        let numbers: Vec<u32> = self.running.iter().filter_map(of_lane).collect();
+        for number in numbers {
+            self.kill(number);
+            self.take(number);
+        }
+    }
+
     /// Kills a job, whose result is then that it died.
     pub fn kill(&self, number: u32) {
         if let Some(job) = self.running.get(&number) {
@@ -196,15 +225,13 @@ fn receive(socket: &OwnedFd) -> JobResult {
     let packet = packet::receive(socket.as_fd(), &mut buffer)
         .map_err(|errno| JobError::Other(format!("no answer from the job: {errno}")))?
         .ok_or_else(died)?;
-    let result: Result<bool, JobError> =
+    let result: Result<usize, JobError> =
         serde_json::from_slice(&buffer[..packet.length]).map_err(|_| died())?;
-    let fd = packet.fds.into_iter().next();
-    match result? {
-        true if fd.is_none() => Err(JobError::Other(
-            "this process may open no more descriptors".to_owned(),
-        )),
-        _ => Ok(fd),
+    if packet.fds.len() < result? {
+        let reason = "this process may open no more descriptors";
+        return Err(JobError::Other(reason.to_owned()));
     }
+    Ok(packet.fds)
 }
 
 /// The child: keeps nothing of the warden's but its log, works, answers, ends.
@@ -216,17 +243,16 @@ fn run(result: OwnedFd, work: Work) -> ! {
     let Ok(socket) = kept.and_then(|()| sys::inherited_fd(RESULT)) else {
         sys::exit_now(1)
     };
-    match packet::receive(socket.as_fd(), &mut [0; 2]) {
-        Ok(Some(held)) => drop(held),
+    let held = match packet::receive(socket.as_fd(), &mut [0; 2]) {
+        Ok(Some(packet)) => packet.fds,
         _ => sys::exit_now(1),
-    }
-    let outcome = work();
-    let (answer, fd) = match outcome {
-        Ok(fd) => (Ok(fd.is_some()), fd),
-        Err(error) => (Err(error), None),
     };
-    let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
-    if let Ok(bytes) = serde_json::to_vec::<Result<bool, JobError>>(&answer) {
+    let (answer, made) = match work(held) {
+        Ok(made) => (Ok(made.len()), made),
+        Err(error) => (Err(error), Vec::new()),
+    };
+    let fds: Vec<_> = made.iter().map(AsFd::as_fd).collect();
+    if let Ok(bytes) = serde_json::to_vec::<Result<usize, JobError>>(&answer) {
         let _ = packet::send(socket.as_fd(), &bytes, &fds);
     }
     sys::exit_now(0)

@@ -1,12 +1,14 @@
 //! The warden itself: one thread, one epoll loop, no tokio, no network. It takes requests from the api process, keeps the
-//! catalogue of runtimes ([`catalogue`]), opens and closes cells ([`cells`]) and lets children do what takes long
-//! ([`jobs`]). It trusts the api process with nothing but the right to run cells.
+//! catalogues of runtimes ([`catalogue`]) and [`checkpoints`], opens and closes cells ([`cells`]), holds them still
+//! ([`standstill`]) and lets children do what takes long ([`jobs`]). It trusts the api process with nothing but the right to run cells.
 //!
 //! It ends, and every cell with it, when the api process or the supervisor is gone.
 
 mod building;
 mod catalogue;
 mod cells;
+mod checkpoints;
+mod copying;
 pub mod disk;
 mod graves;
 mod jobs;
@@ -15,6 +17,7 @@ mod policy;
 mod requests;
 mod runtimes;
 mod settings;
+mod standstill;
 
 pub use settings::Settings;
 
@@ -23,6 +26,7 @@ use crate::image::ImageStore;
 use crate::sys::packet;
 use crate::warden::protocol::{MAX_MESSAGE, Reply, Request};
 use catalogue::Catalogue;
+use checkpoints::Checkpoints;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::{HashMap, VecDeque};
@@ -84,6 +88,7 @@ struct Warden {
     images: ImageStore,
     policies: HashMap<String, policy::Policy>,
     catalogue: Catalogue,
+    checkpoints: Checkpoints,
     cells: cells::Cells,
     jobs: jobs::Jobs,
     /// The machine's memory in bytes and its processors.
@@ -114,12 +119,16 @@ impl Warden {
     ) -> Result<Warden, Box<dyn Error>> {
         // A cell costs up to a dozen descriptors.
         crate::sys::raise_descriptor_limit();
+        // First of all: the sweep of the groups waits for processes that such a disk may hold.
+        copying::thaw_leftovers(&settings.data_dir);
         let cgroups = CgroupHost::discover(&settings.instance)?;
         cgroups.prepare()?;
+        copying::settle_leftovers(&settings.data_dir);
         let images = ImageStore::new(&settings.data_dir);
         images.prepare()?;
         let policies = policy::load(settings.profiles_dir.as_deref())?;
         let catalogue = Catalogue::load(&settings)?;
+        let checkpoints = Checkpoints::load(&settings)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         use nix::unistd::{SysconfVar, sysconf};
         // Not those that this process may use: cells need not be below its own group.
@@ -144,6 +153,7 @@ impl Warden {
             images,
             policies,
             catalogue,
+            checkpoints,
             cells: cells::Cells::default(),
             jobs: jobs::Jobs::default(),
             outgoing: VecDeque::new(),
@@ -183,9 +193,10 @@ impl Warden {
         }
     }
 
-    /// When to look at what sends no event: CPU seconds, OOM counts, busy groups, idle runtimes.
+    /// When to look at what sends no event: CPU seconds, OOM counts, busy groups, processes that come to stand still, idle
+    /// runtimes.
     fn next_tick(&self) -> Option<Duration> {
-        if self.cells.need_watching() {
+        if self.cells.need_watching() || !self.catalogue.freezing().is_empty() {
             Some(Duration::from_millis(10))
         } else if self.catalogue.any_mounted() {
             Some(Duration::from_secs(30))
@@ -258,6 +269,11 @@ impl Warden {
 
     /// Kills every cell, waits for every child, removes every group.
     fn close(&mut self) {
+        // A frozen disk would hold processes that are to end, and its mount would never go.
+        self.jobs.end(jobs::Lane::Copy);
+        for id in self.catalogue.copying() {
+            self.thaw_disk(id);
+        }
         self.cells.kill_all();
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {

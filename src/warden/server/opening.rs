@@ -3,6 +3,7 @@
 use crate::cell::error::CellError;
 use crate::cell::report::Stdio;
 use crate::cell::{self, Spec};
+use crate::cgroup::CgroupError;
 use crate::warden::protocol::{Failure, Filesystem};
 use crate::warden::server::catalogue::State;
 use crate::warden::server::cells::{Opened, Request, kill};
@@ -17,7 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 impl Warden {
-    /// Makes the pipes and opens the cell as soon as the runtime is mounted.
+    /// Makes the pipes and opens the cell as soon as the runtime is mounted and does not stand still.
     pub(super) fn accept(&mut self, request: Request, command: OwnedFd) -> Result<(), Failure> {
         let (id, stdin) = (request.runtime, request.stdin);
         let runtime = self.catalogue.get(id).ok_or(Failure::UnknownRuntime)?;
@@ -40,16 +41,8 @@ impl Warden {
         if let Some(cell) = self.cells.get_mut(slot) {
             cell.ends = Some(ends);
         }
-        match &mut runtime.state {
-            State::Mounted(_) => self.open_cell(slot),
-            State::Mounting(waiting) => waiting.push(slot),
-            State::Unmounted => {
-                if let Err(failure) = self.mount_runtime(id, slot) {
-                    tracing::error!(%id, ?failure, "the runtime can't be mounted");
-                    self.end_unopened(slot, Some(failure));
-                }
-            }
-        }
+        runtime.waiting.push(slot);
+        self.open_waiting(id);
         Ok(())
     }
 
@@ -78,8 +71,12 @@ impl Warden {
         };
         mounted.last_used = Instant::now();
         if mounted.resources != Some(cell.request.runtime_resources) {
-            mounted.group.set(&cell.request.runtime_resources)?;
-            mounted.resources = Some(cell.request.runtime_resources);
+            match mounted.group.set(&cell.request.runtime_resources) {
+                Ok(()) => mounted.resources = Some(cell.request.runtime_resources),
+                // A change that is about to be refused, see `set_resources`.
+                Err(CgroupError::InUse { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         let group = mounted
             .group

@@ -18,13 +18,30 @@ impl Warden {
     /// Does what a request asks for, or answers why not.
     pub(super) fn handle(&mut self, request: Request, fds: Vec<OwnedFd>) {
         let (seq, refused) = match request {
-            Request::CreateRuntime { seq, spec } => (seq, self.create_runtime(seq, spec)),
+            Request::CreateRuntime {
+                seq,
+                spec,
+                checkpoint,
+            } => (seq, self.create_runtime(seq, spec, checkpoint)),
             Request::DeleteRuntime { seq, id } => (seq, self.close_runtime(seq, id, true)),
             Request::StopRuntime { seq, id } => (seq, self.close_runtime(seq, id, false)),
+            Request::StartRuntime { seq, id } => (seq, self.start_runtime(seq, id)),
+            Request::PauseRuntime { seq, id } => (seq, self.pause_runtime(seq, id)),
+            Request::ResumeRuntime { seq, id } => (seq, self.resume_runtime(seq, id)),
+            Request::SetResources { seq, id, resources } => {
+                (seq, self.set_resources(seq, id, resources))
+            }
+            Request::CreateCheckpoint { seq, id, runtime } => {
+                (seq, self.create_checkpoint(seq, id, runtime))
+            }
+            Request::DeleteCheckpoint { seq, id } => (seq, self.delete_checkpoint(seq, id)),
             Request::ListRuntimes { seq, after } => {
                 let ids = self.catalogue.page(after, MAX_IDS);
-                self.reply(&Reply::Runtimes { seq, ids }, Vec::new());
-                return;
+                return self.reply(&Reply::Ids { seq, ids }, Vec::new());
+            }
+            Request::ListCheckpoints { seq, after } => {
+                let ids = self.checkpoints.page(after, MAX_IDS);
+                return self.reply(&Reply::Ids { seq, ids }, Vec::new());
             }
             Request::ListImages { seq } => (seq, self.list_images(seq)),
             Request::Kill { seq } => return self.kill(seq),
@@ -74,11 +91,13 @@ impl Warden {
         if self.cells.len() >= MAX_CELLS {
             return Err(Failure::NoRoom("cells".to_owned()));
         }
-        let known = self
-            .catalogue
-            .get(request.runtime)
-            .filter(|r| r.closing.is_none());
-        let profile = &known.ok_or(Failure::UnknownRuntime)?.record.spec.profile;
+        let known = self.catalogue.get(request.runtime);
+        let known = known.filter(|runtime| !runtime.is_closing());
+        let runtime = known.ok_or(Failure::UnknownRuntime)?;
+        if runtime.paused {
+            return Err(Failure::Paused);
+        }
+        let profile = &runtime.record.spec.profile;
         let policy = self.policies.get(profile).ok_or(Failure::UnknownProfile)?;
         check_resources(&request.runtime_resources, &request.cell_resources, policy)?;
         clamp(&mut request, self.host);
@@ -114,8 +133,32 @@ impl Warden {
     }
 }
 
-fn invalid(field: &str) -> Failure {
+pub(super) fn invalid(field: &str) -> Failure {
     Failure::Invalid(field.to_owned())
+}
+
+/// Checks the limits of a runtime.
+pub(super) fn check_runtime_resources(
+    runtime: &RuntimeResources,
+    policy: &policy::Policy,
+) -> Result<(), Failure> {
+    check_sizes(runtime.memory_bytes, runtime.pids, policy)?;
+    // The kernel's smallest quota is 1 ms per period of 100 ms.
+    if !(10..=10_000_000).contains(&runtime.cpu_millis) {
+        return Err(invalid("cpu_millis"));
+    }
+    Ok(())
+}
+
+fn check_sizes(memory_bytes: u64, pids: u64, policy: &policy::Policy) -> Result<(), Failure> {
+    let limits = &policy.limits;
+    if memory_bytes < MIB || !limits.memory_mib.allows(memory_bytes.div_ceil(MIB)) {
+        return Err(invalid("memory_bytes"));
+    }
+    if pids < 1 || !limits.pids.allows(pids) {
+        return Err(invalid("pids"));
+    }
+    Ok(())
 }
 
 fn check_resources(
@@ -123,19 +166,8 @@ fn check_resources(
     cell: &CellResources,
     policy: &policy::Policy,
 ) -> Result<(), Failure> {
-    let limits = &policy.limits;
-    let memory = |bytes: u64| bytes >= MIB && limits.memory_mib.allows(bytes.div_ceil(MIB));
-    if !memory(runtime.memory_bytes) || !memory(cell.memory_bytes) {
-        return Err(invalid("memory_bytes"));
-    }
-    let pids = |count: u64| count >= 1 && limits.pids.allows(count);
-    if !pids(runtime.pids) || !pids(cell.pids) {
-        return Err(invalid("pids"));
-    }
-    // The kernel's smallest quota is 1 ms per period of 100 ms.
-    if !(10..=10_000_000).contains(&runtime.cpu_millis) {
-        return Err(invalid("cpu_millis"));
-    }
+    check_runtime_resources(runtime, policy)?;
+    check_sizes(cell.memory_bytes, cell.pids, policy)?;
     if cell.cpu_secs == Some(0) {
         return Err(invalid("cpu_secs"));
     }

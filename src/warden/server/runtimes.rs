@@ -8,15 +8,18 @@ use crate::cell::rootfs::Layers;
 use crate::image::ImageError;
 use crate::log::chain;
 use crate::resources::{MIB, RuntimeResources};
-use crate::warden::protocol::{Failure, Reply, RuntimeSpec};
-use crate::warden::server::catalogue::{Closing, Mounted, Record, State};
+use crate::warden::protocol::{Busy, Failure, Filesystem, Reply, RuntimeSpec};
+use crate::warden::server::building::{DISK, Source as Disk};
+use crate::warden::server::catalogue::{Mounted, Operation, Record, State};
 use crate::warden::server::cells::Gone;
+use crate::warden::server::checkpoints;
 use crate::warden::server::graves::Grave;
 use crate::warden::server::jobs::{JobError, JobResult, Lane};
 use crate::warden::server::{Source, Warden, building};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::error::Error;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -53,8 +56,24 @@ pub enum Purpose {
         /// Which.
         id: Uuid,
     },
-    /// Let go of mounts that were not used.
-    Evict,
+    /// Copy the disk of one.
+    Copy {
+        /// The request to answer.
+        seq: u64,
+        /// Which.
+        id: Uuid,
+        /// What the copy is recorded as.
+        checkpoint: checkpoints::Record,
+    },
+    /// Remove a checkpoint from disk.
+    DeleteCheckpoint {
+        /// The request to answer.
+        seq: u64,
+        /// Which.
+        id: Uuid,
+    },
+    /// Let go of something that nobody waits for.
+    Release,
     /// Let go of what a cell left in its namespaces.
     Bury(Box<Gone>),
 }
@@ -65,9 +84,18 @@ const MAX_CREATING: usize = 256;
 const IDLE: Duration = Duration::from_secs(600);
 
 impl Warden {
-    /// Begins to make a runtime.
-    pub(super) fn create_runtime(&mut self, seq: u64, spec: RuntimeSpec) -> Result<(), Failure> {
+    /// Begins to make a runtime, of a checkpoint where one is named.
+    pub(super) fn create_runtime(
+        &mut self,
+        seq: u64,
+        spec: RuntimeSpec,
+        checkpoint: Option<Uuid>,
+    ) -> Result<(), Failure> {
         self.check_spec(&spec)?;
+        let source = match checkpoint {
+            Some(id) => Some(self.source(id, &spec)?),
+            None => None,
+        };
         let creating = self.jobs.purposes().filter_map(|purpose| match purpose {
             Purpose::Create { record, .. } => Some(record.spec.id),
             _ => None,
@@ -84,25 +112,46 @@ impl Warden {
         let uid_base = self.catalogue.reserve().ok_or_else(room)?;
         let directory = self.catalogue.unfinished_path(spec.id);
         let target = self.catalogue.path(spec.id);
-        let record = Record { spec, uid_base };
+        let (lane, disk, disk_base) = match source {
+            Some((disk, disk_base)) => (Lane::Copy, Some(disk), Some(disk_base)),
+            None => (Lane::Build, None, None),
+        };
+        let record = Record {
+            spec,
+            uid_base,
+            disk_base,
+        };
         let (job_record, job_layers) = (record.clone(), layers.clone());
-        self.start_job(
-            Lane::Build,
-            Purpose::Create {
-                seq,
-                record,
-                layers,
-            },
-            Vec::new(),
-            move || {
-                let made = building::make(&directory, &target, &job_record, &job_layers);
-                if made.is_err() {
-                    let _ = std::fs::remove_dir_all(&directory);
-                }
-                made
-            },
-        );
+        let purpose = Purpose::Create {
+            seq,
+            record,
+            layers,
+        };
+        self.start_job(lane, purpose, Vec::new(), move |_| {
+            let (record, layers) = (&job_record, &job_layers);
+            let made = building::make(&directory, &target, record, layers, disk.as_ref());
+            if made.is_err() {
+                let _ = std::fs::remove_dir_all(&directory);
+            }
+            made
+        });
         Ok(())
+    }
+
+    /// The disk of a checkpoint that fits a new runtime, and the range that the files on it belong to.
+    fn source(&self, id: Uuid, spec: &RuntimeSpec) -> Result<(Disk, u32), Failure> {
+        let found = self.checkpoints.get(id).ok_or(Failure::UnknownCheckpoint)?;
+        let fits = spec.filesystem == Filesystem::Persistent
+            && spec.disk_mib >= found.disk_mib
+            && (&spec.image, &spec.profile) == (&found.image, &found.profile);
+        if !fits {
+            return Err(Failure::Invalid("checkpoint".to_owned()));
+        }
+        let disk = Disk {
+            disk: self.checkpoints.path(id).join(DISK),
+            disk_mib: found.disk_mib,
+        };
+        Ok((disk, found.disk_base))
     }
 
     fn layers(&self, image: &str) -> Result<Layers, Failure> {
@@ -115,30 +164,82 @@ impl Warden {
         })
     }
 
-    /// Begins to mount a runtime; execs that wait for it are in its state.
-    pub(super) fn mount_runtime(&mut self, id: Uuid, first_exec: u32) -> Result<(), Failure> {
+    /// Mounts a runtime, or tells that it is.
+    pub(super) fn start_runtime(&mut self, seq: u64, id: Uuid) -> Result<(), Failure> {
+        let runtime = self.catalogue.get(id).ok_or(Failure::UnknownRuntime)?;
+        if runtime.operation.is_some() {
+            return Err(Failure::Busy(Busy::Operation));
+        }
+        match runtime.state {
+            State::Mounted(_) => self.reply(&Reply::Done { seq }, Vec::new()),
+            State::Mounting => runtime.operation = Some(Operation::Start(seq)),
+            State::Unmounted => {
+                self.mount_runtime(id)?;
+                if let Some(runtime) = self.catalogue.get(id) {
+                    runtime.operation = Some(Operation::Start(seq));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to mount a runtime.
+    fn mount_runtime(&mut self, id: Uuid) -> Result<(), Failure> {
         let runtime = self.catalogue.get(id).ok_or(Failure::UnknownRuntime)?;
         let record = runtime.record.clone();
         let layers = self.layers(&record.spec.image)?;
         let (directory, job_layers) = (self.catalogue.path(id), layers.clone());
         if let Some(runtime) = self.catalogue.get(id) {
-            runtime.state = State::Mounting(vec![first_exec]);
+            runtime.state = State::Mounting;
         }
         let purpose = Purpose::Mount { id, layers };
-        self.start_job(Lane::Build, purpose, Vec::new(), move || {
+        self.start_job(Lane::Build, purpose, Vec::new(), move |_| {
             building::mount(&directory, &record, &job_layers)
         });
         Ok(())
     }
 
-    /// Does something in a child that first lets go of `held`, now or when it has its turn; its end is told to
-    /// [`Warden::job_ended`].
+    /// Opens the cells that wait, if that can be done now, or begins to mount what they wait for.
+    pub(super) fn open_waiting(&mut self, id: Uuid) {
+        let Some(runtime) = self.catalogue.get(id) else {
+            return;
+        };
+        if !runtime.may_open() || runtime.waiting.is_empty() {
+            return;
+        }
+        match runtime.state {
+            State::Mounting => {}
+            State::Mounted(_) => {
+                for slot in std::mem::take(&mut runtime.waiting) {
+                    self.open_cell(slot);
+                }
+            }
+            State::Unmounted => {
+                if let Err(failure) = self.mount_runtime(id) {
+                    tracing::error!(%id, ?failure, "the runtime can't be mounted");
+                    self.fail_waiting(id, &failure);
+                }
+            }
+        }
+    }
+
+    fn fail_waiting(&mut self, id: Uuid, failure: &Failure) {
+        let waiting = self
+            .catalogue
+            .get(id)
+            .map(|r| std::mem::take(&mut r.waiting));
+        for slot in waiting.into_iter().flatten() {
+            self.end_unopened(slot, Some(failure.clone()));
+        }
+    }
+
+    /// Does something with `held` in a child, now or when it has its turn; its end is told to [`Warden::job_ended`].
     pub(super) fn start_job(
         &mut self,
         lane: Lane,
         purpose: Purpose,
         held: Vec<OwnedFd>,
-        work: impl FnOnce() -> JobResult + 'static,
+        work: impl FnOnce(Vec<OwnedFd>) -> JobResult + 'static,
     ) {
         self.jobs.add(lane, purpose, held, work);
         self.start_jobs();
@@ -187,9 +288,10 @@ impl Warden {
             } => {
                 let (id, uid_base) = (record.spec.id, record.uid_base);
                 match result {
-                    Ok(template) => {
+                    Ok(mounts) => {
                         self.catalogue.insert(record);
-                        self.mounted(id, template, layers);
+                        // Where that fails, the first command tries again.
+                        let _ = self.mounted(id, mounts, layers);
                         self.reply(&Reply::Done { seq }, Vec::new());
                     }
                     Err(error) => {
@@ -199,29 +301,22 @@ impl Warden {
                     }
                 }
             }
-            Purpose::Mount { id, layers } => {
-                let Some(runtime) = self.catalogue.get(id) else {
-                    return;
-                };
-                let State::Mounting(waiting) =
-                    std::mem::replace(&mut runtime.state, State::Unmounted)
-                else {
-                    return;
-                };
-                match result {
-                    Ok(template) => {
-                        self.mounted(id, template, layers);
-                        waiting.into_iter().for_each(|slot| self.open_cell(slot));
-                    }
-                    Err(error) => {
-                        let failure = failure(id, &error);
-                        for slot in waiting {
-                            self.end_unopened(slot, Some(failure.clone()));
-                        }
-                    }
+            Purpose::Mount { id, layers } => self.mount_ended(id, layers, result),
+            Purpose::Copy {
+                seq,
+                id,
+                checkpoint,
+            } => self.copy_ended(seq, id, checkpoint, result),
+            Purpose::DeleteCheckpoint { seq, id } => match result {
+                Ok(_) => {
+                    self.checkpoints.remove(id);
+                    self.reply(&Reply::Done { seq }, Vec::new());
                 }
-                self.finish_closing(id);
-            }
+                Err(error) => {
+                    let failure = failure(id, &error);
+                    self.reply(&Reply::Failed { seq, failure }, Vec::new());
+                }
+            },
             Purpose::Delete { seq, id } => match result {
                 Ok(_) => {
                     self.catalogue.remove(id);
@@ -229,7 +324,7 @@ impl Warden {
                 }
                 Err(error) => {
                     if let Some(runtime) = self.catalogue.get(id) {
-                        runtime.closing = None;
+                        runtime.operation = None;
                     }
                     let failure = failure(id, &error);
                     self.reply(&Reply::Failed { seq, failure }, Vec::new());
@@ -238,16 +333,51 @@ impl Warden {
             // Whatever became of the job: its death let go as well.
             Purpose::Stop { seq, id } => {
                 if let Some(runtime) = self.catalogue.get(id) {
-                    runtime.closing = None;
+                    runtime.operation = None;
                 }
                 self.reply(&Reply::Done { seq }, Vec::new());
             }
-            Purpose::Evict => {}
+            Purpose::Release => {}
             Purpose::Bury(gone) => self.finish(*gone),
         }
     }
 
-    fn mounted(&mut self, id: Uuid, template: Option<OwnedFd>, layers: Layers) {
+    /// Goes on with whatever waited for a mount.
+    fn mount_ended(&mut self, id: Uuid, layers: Layers, result: JobResult) {
+        let Some(runtime) = self.catalogue.get(id) else {
+            return;
+        };
+        runtime.state = State::Unmounted;
+        let failed = match result {
+            Ok(mounts) => self.mounted(id, mounts, layers).err(),
+            Err(error) => Some(failure(id, &error)),
+        };
+        let Some(runtime) = self.catalogue.get(id) else {
+            return;
+        };
+        if matches!(runtime.operation, Some(Operation::Freeze { .. })) {
+            self.freeze_group(id);
+        } else if let Some(Operation::Start(seq)) = runtime.operation {
+            runtime.operation = None;
+            let reply = match &failed {
+                None => Reply::Done { seq },
+                Some(failure) => Reply::Failed {
+                    seq,
+                    failure: failure.clone(),
+                },
+            };
+            self.reply(&reply, Vec::new());
+        }
+        match failed {
+            None => self.open_waiting(id),
+            Some(failure) => self.fail_waiting(id, &failure),
+        }
+        self.check_still(id, Instant::now());
+        self.finish_closing(id);
+    }
+
+    /// Takes over what a job has mounted.
+    fn mounted(&mut self, id: Uuid, mounts: Vec<OwnedFd>, layers: Layers) -> Result<(), Failure> {
         // Real limits come with each exec; until the first one there is nothing in the group.
         let none_yet = RuntimeResources {
             memory_bytes: 64 * MIB,
@@ -255,8 +385,9 @@ impl Warden {
             cpu_millis: 1000,
         };
         let group = self.cgroups.runtime(&id.simple().to_string(), &none_yet);
-        let (Some(template), Some(runtime)) = (template, self.catalogue.get(id)) else {
-            return;
+        let mut mounts = mounts.into_iter();
+        let (Some(template), Some(runtime)) = (mounts.next(), self.catalogue.get(id)) else {
+            return Err(Failure::Internal);
         };
         match group {
             Ok(group) => {
@@ -264,14 +395,17 @@ impl Warden {
                 let last_used = Instant::now();
                 runtime.state = State::Mounted(Mounted {
                     template,
+                    disk: mounts.next(),
                     layers,
                     group,
                     resources: None,
                     last_used,
                 });
+                Ok(())
             }
             Err(error) => {
                 tracing::error!(%id, error = &error as &dyn Error, "no cgroup for the runtime");
+                Err(Failure::Internal)
             }
         }
     }
@@ -284,12 +418,11 @@ impl Warden {
         delete: bool,
     ) -> Result<(), Failure> {
         let runtime = self.catalogue.get(id).ok_or(Failure::UnknownRuntime)?;
-        if runtime.closing.is_some() {
-            return Err(Failure::Invalid(
-                "id: the runtime is being closed already".to_owned(),
-            ));
+        if runtime.operation.is_some() {
+            return Err(Failure::Busy(Busy::Operation));
         }
-        runtime.closing = Some(Closing { seq, delete });
+        runtime.operation = Some(Operation::Close { seq, delete });
+        runtime.paused = false;
         for slot in runtime.cells.iter().copied().collect::<Vec<_>>() {
             self.kill_slot(slot);
         }
@@ -302,31 +435,22 @@ impl Warden {
         let Some(runtime) = self.catalogue.get(id) else {
             return;
         };
-        let Some(Closing { seq, delete }) = runtime.closing else {
+        let Some(Operation::Close { seq, delete }) = runtime.operation else {
             return;
         };
-        if !runtime.cells.is_empty() || matches!(runtime.state, State::Mounting(_)) {
+        if !runtime.cells.is_empty() || matches!(runtime.state, State::Mounting) {
             return;
         }
         let held = self.let_go(id);
         if !delete {
             let purpose = Purpose::Stop { seq, id };
-            return self.start_job(Lane::Release, purpose, held, || Ok(None));
+            return self.start_job(Lane::Release, purpose, held, release);
         }
         let (path, unfinished) = (self.catalogue.path(id), self.catalogue.unfinished_path(id));
         let purpose = Purpose::Delete { seq, id };
-        self.start_job(Lane::Release, purpose, held, move || {
-            let absent_is_fine = |result: std::io::Result<()>| match result {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-                other => other,
-            };
-            // An earlier try may have come half way.
-            let removed = absent_is_fine(std::fs::rename(&path, &unfinished))
-                // Only a disk image and a record: no tenant's tree is walked.
-                .and_then(|()| absent_is_fine(std::fs::remove_dir_all(&unfinished)));
-            removed
-                .map(|()| None)
-                .map_err(|error| JobError::Other(chain(&error)))
+        self.start_job(Lane::Release, purpose, held, move |held| {
+            drop(held);
+            remove(&path, &unfinished)
         });
     }
 
@@ -344,6 +468,7 @@ impl Warden {
         self.cells.graves.dig();
         let mut held = self.cells.take_recent(id);
         held.push(mounted.template);
+        held.extend(mounted.disk);
         held
     }
 
@@ -354,13 +479,34 @@ impl Warden {
         };
         for id in self.catalogue.idle_since(before) {
             let held = self.let_go(id);
-            self.start_job(Lane::Release, Purpose::Evict, held, || Ok(None));
+            self.start_job(Lane::Release, Purpose::Release, held, release);
         }
     }
 }
 
+/// The job that only lets go of what it is handed.
+pub(super) fn release(held: Vec<OwnedFd>) -> JobResult {
+    drop(held);
+    Ok(Vec::new())
+}
+
+/// The job that removes the directory of a runtime or a checkpoint.
+pub(super) fn remove(path: &Path, unfinished: &Path) -> JobResult {
+    let absent_is_fine = |result: std::io::Result<()>| match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    // An earlier try may have come half way.
+    let removed = absent_is_fine(std::fs::rename(path, unfinished))
+        // Only a disk image and a record: no tenant's tree is walked.
+        .and_then(|()| absent_is_fine(std::fs::remove_dir_all(unfinished)));
+    removed
+        .map(|()| Vec::new())
+        .map_err(|error| JobError::Other(chain(&error)))
+}
+
 /// Logs a job's failure and says what the api process may know of it.
-fn failure(id: Uuid, error: &JobError) -> Failure {
+pub(super) fn failure(id: Uuid, error: &JobError) -> Failure {
     tracing::error!(%id, ?error, "job failed");
     match error {
         JobError::NoRoom(what, _) => Failure::NoRoom(what.clone()),

@@ -1,0 +1,229 @@
+//! Checkpoints across restarts, and ends that come while a disk is copied: the copy freezes a file system, and that must
+//! never outlive it.
+
+use crate::needs;
+use crate::support::leaks::Counts;
+use crate::support::server::Options;
+use crate::support::{Runtime, Server, alone, assert_error, bound, eventually, procs};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
+
+/// A runtime with so much on its disk that its copy takes a while.
+fn large(server: &Server) -> Runtime {
+    let runtime = Runtime::create(&server.api, &json!({"limits": {"disk_mib": 700}}));
+    let line = "head -c 500M /dev/urandom > /root/big; md5sum /root/big > /root/sum; sync";
+    runtime
+        .sh_with(line, json!({"timeout_secs": 300}))
+        .assert_code(0);
+    runtime
+}
+
+/// Where copies are while they are made.
+fn unfinished(server: &Server) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(server.data_dir().join("checkpoints"));
+    let paths = entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let hidden = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with('.')
+    };
+    paths.filter(hidden).collect()
+}
+
+/// Begins a checkpoint of a runtime in which a command writes all the time, and calls `end` in the midst of the copy.
+fn interrupted(server: &Server, runtime: &Runtime, end: impl FnOnce()) {
+    let marker = procs::marker();
+    let line = format!("while :; do date > /root/date; done # {marker}");
+    let body = json!({"command": "sh", "args": ["-c", line]}).to_string();
+    let path = runtime.exec_path();
+    let _writer = server.api.begin(&path, body.len() as u64, body.as_bytes());
+    assert!(eventually(bound(10_000), || !procs::with_arg(&line).is_empty()));
+    std::thread::scope(|scope| {
+        let copies = format!("/v1/runtimes/{}/checkpoints", runtime.id);
+        let api = server.api.clone();
+        // The answer, if there is one, is not what this is about.
+        scope.spawn(move || drop(api.try_send("POST", &copies, JSON, Some(b"{}"))));
+        let copying = || {
+            unfinished(server)
+                .iter()
+                .any(|dir| std::fs::metadata(dir.join("disk.img")).is_ok_and(|disk| disk.len() > 0))
+        };
+        assert!(eventually(bound(20_000), copying), "no copy is made");
+        end();
+    });
+    assert!(
+        eventually(bound(10_000), || procs::with_arg(&line).is_empty()),
+        "the writer outlived its server: its disk is frozen"
+    );
+}
+
+#[track_caller]
+fn whole(server: &Server, id: &str) {
+    let body = json!({"command": "sh", "args": ["-c", "md5sum -c /root/sum && echo w > /root/w && cat /root/w"], "timeout_secs": 120});
+    let data = server
+        .api
+        .post(&format!("/v1/runtimes/{id}/exec"), &body)
+        .data(200);
+    assert_eq!(data["stdout"], "/root/big: OK\nw\n", "{data}");
+}
+
+fn states(server: &Server) -> Vec<String> {
+    let list = server.api.get("/v1/checkpoints").json();
+    let all = list["data"].as_array().expect("a list");
+    let state = |item: &Value| item["state"].as_str().expect("a state").to_owned();
+    all.iter().map(state).collect()
+}
+
+#[test]
+fn an_end_in_the_midst_of_a_copy_leaves_nothing_frozen() {
+    needs!(Root);
+    let _turn = alone();
+    let mut server = Server::start(Options::default());
+    let runtime = large(&server);
+
+    // Only the warden, with the job that copies.
+    let warden = server.warden_pid();
+    interrupted(&server, &runtime, || {
+        // SAFETY: kill(2) takes numbers only; the pid is a process of this test's own server.
+        unsafe { libc::kill(warden as i32, libc::SIGKILL) };
+    });
+    assert!(eventually(bound(20_000), || unfinished(&server).is_empty()));
+    whole(&server, &runtime.id);
+    assert_eq!(
+        states(&server),
+        [""; 0],
+        "a failure that was told leaves nothing"
+    );
+
+    // Only the job.
+    let warden = server.warden_pid();
+    interrupted(&server, &runtime, || {
+        let children = procs::all()
+            .into_iter()
+            .filter(|pid| procs::parent(*pid) == Some(warden));
+        let jobs: Vec<u32> = children.filter(|pid| is_job(*pid)).collect();
+        assert_eq!(jobs.len(), 1, "one job copies: {jobs:?}");
+        // SAFETY: as above.
+        unsafe { libc::kill(jobs[0] as i32, libc::SIGKILL) };
+        // The writer goes on; its client is about to leave.
+    });
+    whole(&server, &runtime.id);
+    assert!(
+        eventually(bound(10_000), || unfinished(&server).is_empty()),
+        "a half-made copy is left"
+    );
+
+    // Everything at once.
+    interrupted(&server, &runtime, || server.kill());
+    server = server.restart();
+    assert!(unfinished(&server).is_empty(), "a half-made copy is left");
+    assert_eq!(states(&server), ["failed"], "somebody may wait for it");
+    whole(&server, &runtime.id);
+    let list = server.api.get("/v1/checkpoints").json();
+    let failed = list["data"][0]["id"].as_str().expect("an id").to_owned();
+    let body = json!({"checkpoint_id": failed});
+    let refused = server.api.post("/v1/runtimes", &body);
+    assert_error(&refused, 409, "failed_precondition");
+    assert!(refused.text().contains("failed"), "{}", refused.text());
+    server
+        .api
+        .delete(&format!("/v1/checkpoints/{failed}"))
+        .data(200);
+
+    // The orderly way.
+    interrupted(&server, &runtime, || {
+        server.signal(libc::SIGTERM);
+    });
+    assert!(server.stop().success(), "{}", server.log());
+    Counts::default().assert_again(|| Counts::left_by(&server));
+    server = server.restart();
+    whole(&server, &runtime.id);
+    server
+        .api
+        .delete(&format!("/v1/runtimes/{}", runtime.id))
+        .data(200);
+}
+
+/// A forked copy of the warden in the groups of the warden; a cell's init has another name.
+fn is_job(pid: u32) -> bool {
+    procs::status(pid, "Name").is_some_and(|name| name.starts_with("cellblock"))
+}
+
+#[test]
+fn checkpoints_outlive_restarts_and_their_runtimes() {
+    needs!(Root);
+    let _turn = alone();
+    let mut server = Server::start(Options::default());
+    let runtime = Runtime::create(
+        &server.api,
+        &json!({"name": "source", "limits": {"disk_mib": 32}}),
+    );
+    runtime.sh("echo kept > /root/file").assert_code(0);
+    let made = server
+        .api
+        .post("/v1/runtimes/source/checkpoints", &json!({"name": "c"}))
+        .data(200);
+    let path = format!("/v1/checkpoints/{}", made["id"].as_str().expect("an id"));
+    server.api.delete("/v1/runtimes/source").data(200);
+    for crash in [true, false] {
+        if crash {
+            server.kill();
+        } else {
+            server.stop();
+        }
+        server = server.restart();
+        assert_eq!(server.api.get(&path).data(200), made);
+        let body = json!({"checkpoint_id": made["id"]});
+        let restored = Runtime::create(&server.api, &body);
+        restored.sh("cat /root/file").assert_stdout("kept\n");
+        server
+            .api
+            .delete(&format!("/v1/runtimes/{}", restored.id))
+            .data(200);
+    }
+    // Its copy is lost: said at the next start, not found out by a restore.
+    server.stop();
+    let disk = server
+        .data_dir()
+        .join("checkpoints")
+        .join(made["id"].as_str().expect("an id"));
+    std::fs::remove_dir_all(disk).expect("lose the copy");
+    server = server.restart();
+    assert_eq!(server.api.get(&path).data(200)["state"], "failed");
+    server.api.delete(&path).data(200);
+    assert_error(&server.api.get(&path), 404, "not_found");
+}
+
+#[test]
+fn a_copy_that_has_no_room_leaves_nothing_and_harms_nothing() {
+    needs!(Root, Unshare);
+    let _turn = alone();
+    // A small file system at the data directory, in a mount namespace of the server's own.
+    let before = "mkdir -p \"$TEST_DIR/data\"; mount -t tmpfs -o size=96m tmpfs \"$TEST_DIR/data\"";
+    let server = Server::start(Options {
+        before: Some(before.to_owned()),
+        token: Some("0123456789abcdef0123456789abcdef".to_owned()),
+        ..Options::default()
+    });
+    let runtime = Runtime::create(&server.api, &json!({"limits": {"disk_mib": 80}}));
+    runtime
+        .sh("head -c 60M /dev/urandom > /root/big")
+        .assert_code(0);
+    let path = format!("/v1/runtimes/{}/checkpoints", runtime.id);
+    let reply = server.api.post(&path, &json!({}));
+    assert_error(&reply, 503, "unavailable");
+    assert_eq!(states(&server), [""; 0]);
+    let data = format!("/proc/{}/root{}", server.pid, server.data_dir().display());
+    let left = std::fs::read_dir(PathBuf::from(data).join("checkpoints"))
+        .expect("list")
+        .count();
+    assert_eq!(left, 0, "a half-made copy is left");
+    runtime
+        .sh("rm /root/big; echo goes-on > /root/x; cat /root/x")
+        .assert_stdout("goes-on\n");
+}
