@@ -2,10 +2,12 @@
 //! [`Config`], made once by `cli` and handed to the other processes as JSON. Secrets are not part of it.
 
 mod bounds;
+mod files;
 pub mod nearest;
 mod raw;
 
 pub use bounds::ExecBounds;
+pub use files::FileBounds;
 pub use raw::RawConfig;
 
 use crate::cell::userns::RANGE;
@@ -101,6 +103,8 @@ pub struct Config {
     pub drain_secs: u64,
     /// Bounds of the buffered exec.
     pub exec: ExecBounds,
+    /// Bounds of the file operations.
+    pub files: FileBounds,
     /// Most bytes of a JSON request body.
     pub max_body_bytes: u64,
     /// Open connections.
@@ -137,6 +141,7 @@ impl Config {
         let (api_uid, api_gid) = host.service_user.unwrap_or((uid_base, uid_base));
 
         let exec = ExecBounds::resolve(&raw, host)?;
+        let files = FileBounds::resolve(&raw)?;
         Ok(Self {
             listen: raw
                 .listen
@@ -177,6 +182,7 @@ impl Config {
                 Some(_) => return Err(bad("log_format", "must be `text` or `json`".into())),
             },
             exec,
+            files,
         })
     }
 }

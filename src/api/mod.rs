@@ -3,7 +3,7 @@
 //! ```text
 //! server    connections           request_id  ids, error bodies, one log line
 //! routes    paths                 auth, body  extractors: who asks, what with
-//! runtimes, execs  handlers       fields, create  JSON → requests of `runtime` and `exec`
+//! runtimes, execs, files  handlers     fields, create  JSON → requests of `runtime` and `exec`
 //! error     the only place that knows status codes
 //! ```
 
@@ -14,6 +14,7 @@ mod create;
 mod error;
 mod execs;
 mod fields;
+mod files;
 mod items;
 mod request_id;
 mod routes;
@@ -22,6 +23,7 @@ mod server;
 
 use crate::config::{Config, ConfigError, memory_bytes};
 use crate::exec::{Admission, Executor};
+use crate::files::Files;
 use crate::resources::MIB;
 use crate::runtime::{CreateRequest, HostSizes, Profiles, RuntimeError, Runtimes, chain};
 use crate::store::{Store, StoreError};
@@ -94,6 +96,7 @@ pub struct App {
     tenants: Tenants,
     runtimes: Runtimes,
     executor: Executor,
+    files: Files,
     body_budget: BodyBudget,
     draining: AtomicBool,
 }
@@ -132,12 +135,14 @@ pub async fn run(
     tracing::info!("shutting down");
     app.draining.store(true, Ordering::Relaxed);
     app.executor.close();
+    app.files.close();
     if !server
         .drain(Duration::from_secs(app.config.drain_secs))
         .await
     {
         tracing::info!("killing the commands that still run");
         app.executor.cancel_all();
+        app.files.abort().await;
         server.drain(KILL_WAIT).await;
     }
     server.abort().await;
@@ -176,6 +181,7 @@ async fn open(
             .map_or_else(|| "/".into(), PathBuf::from),
     };
     let runtimes = Runtimes::open(store, warden.clone(), profiles, host, snapshot.runtimes).await?;
+    let files = Files::new(warden.clone(), config.files.clone(), &config.exec);
     let executor = Executor::new(warden, Admission::new(config.exec.clone()));
     // Bodies live shortly; a quarter of what commands may hold, and never less than a few of the largest.
     let body_budget =
@@ -185,6 +191,7 @@ async fn open(
         tenants,
         runtimes,
         executor,
+        files,
         body_budget,
         draining: AtomicBool::new(false),
     };

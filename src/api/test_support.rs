@@ -69,6 +69,7 @@ impl Api {
             };
             let app = App {
                 runtimes: Runtimes::without_disk(store, warden.clone(), profiles, host),
+                files: Files::new(warden.clone(), config.files.clone(), &config.exec),
                 executor: Executor::new(warden, Admission::new(config.exec.clone())),
                 body_budget: BodyBudget::new(1 << 20),
                 draining: AtomicBool::new(false),

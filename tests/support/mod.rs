@@ -5,9 +5,11 @@
 //! host takes [`alone`], everything else takes [`together`]: the two never overlap within a binary.
 
 pub mod client;
+pub mod files;
 pub mod host;
 pub mod image;
 pub mod leaks;
+pub mod memory;
 pub mod mounts;
 pub mod probe;
 pub mod procs;
@@ -17,6 +19,7 @@ pub mod timing;
 
 pub use client::{Api, Reply, assert_error, assert_invalid, assert_invalid_any};
 pub use host::Need;
+pub use memory::growth;
 pub use runtime::Runtime;
 pub use server::Server;
 pub use timing::{bound, eventually, times};
