@@ -63,6 +63,7 @@ pub async fn write(
         awaits_continue: headers.contains_key(header::EXPECT),
         idle: Duration::from_secs(app.config.files.file_idle_secs),
         body: Some(body),
+        end: Ok(()),
     };
     let path = path_parameter(query.as_deref().unwrap_or_default())?;
     refuse_parts(&headers)?;
@@ -170,8 +171,10 @@ impl HttpBody for Pieces {
 
 /// The body of a request.
 struct Upload {
-    /// None when it has come to its end.
+    /// None when nothing more comes.
     body: Option<Body>,
+    /// How it ended, by then.
+    end: Result<(), SourceError>,
     idle: Duration,
     /// The client sends nothing before it is asked to, which the first look at the body does.
     awaits_continue: bool,
@@ -181,24 +184,22 @@ impl Source for Upload {
     async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
         self.awaits_continue = false;
         let Some(body) = &mut self.body else {
-            return Ok(None);
+            return self.end.map(|()| None);
         };
         loop {
-            let frame = timeout(self.idle, body.frame()).await;
-            match frame.map_err(|_| SourceError::Silent)? {
-                // Fewer bytes than were announced, too, are an error.
-                Some(Err(_)) => return Err(SourceError::BrokenOff),
-                Some(Ok(frame)) => {
+            self.end = match timeout(self.idle, body.frame()).await {
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(bytes) => return Ok(Some(bytes)),
                     // Trailers are nothing to store.
-                    if let Ok(bytes) = frame.into_data() {
-                        return Ok(Some(bytes));
-                    }
-                }
-                None => {
-                    self.body = None;
-                    return Ok(None);
-                }
-            }
+                    Err(_) => continue,
+                },
+                Ok(None) => Ok(()),
+                // Fewer bytes than were announced, too, are an error.
+                Ok(Some(Err(_))) => Err(SourceError::BrokenOff),
+                Err(_) => Err(SourceError::Silent),
+            };
+            self.body = None;
+            return self.end.map(|()| None);
         }
     }
 }

@@ -21,8 +21,8 @@ fn idle() -> u64 {
     bound(2_000).as_secs_f64().ceil() as u64
 }
 
-fn server(text: &str) -> Server {
-    let text = format!("{text}file_idle_secs = {}\n", idle());
+fn server(text: &str, idle_secs: u64) -> Server {
+    let text = format!("{text}file_idle_secs = {idle_secs}\n");
     let dir = TestDir::new();
     let file = dir.path().join("config.toml");
     std::fs::write(&file, text).expect("write the configuration");
@@ -44,7 +44,7 @@ fn cells(server: &Server, uids: &std::ops::Range<u32>) -> usize {
 fn sizes_are_bounded_in_both_directions() {
     needs!(Root);
     let _turn = alone();
-    let server = server(SMALL);
+    let server = server(SMALL, idle());
     let api = &server.api;
     let runtime = Runtime::create(api, &json!({}));
     must_write(api, &runtime, "file", &pattern(100_000));
@@ -86,7 +86,7 @@ fn sizes_are_bounded_in_both_directions() {
 fn transfers_have_places_of_their_own() {
     needs!(Root);
     let _turn = alone();
-    let server = server(SMALL);
+    let server = server(SMALL, 3600);
     let api = &server.api;
     let (full, other) = (
         Runtime::create(api, &json!({})),
@@ -125,7 +125,7 @@ fn transfers_have_places_of_their_own() {
 fn silence_ends_a_transfer() {
     needs!(Root);
     let _turn = alone();
-    let server = server(SMALL);
+    let server = server(SMALL, idle());
     let api = &server.api;
     let runtime = Runtime::create(api, &json!({}));
     let uids = runtime.host_uids();
@@ -149,7 +149,7 @@ fn silence_ends_a_transfer() {
 fn slow_is_not_silent() {
     needs!(Root);
     let _turn = alone();
-    let server = server(SMALL);
+    let server = server(SMALL, idle());
     let api = &server.api;
     let runtime = Runtime::create(api, &json!({}));
     let mut stream = begin(api, "PUT", &uri(&runtime, "slow"), "Content-Length: 6\r\n");
@@ -166,7 +166,7 @@ fn slow_is_not_silent() {
 fn a_client_that_reads_nothing_is_given_up() {
     needs!(Root);
     let _turn = alone();
-    let server = server("");
+    let server = server("", idle());
     let api = &server.api;
     let runtime = Runtime::create(api, &json!({}));
     let uids = runtime.host_uids();

@@ -150,6 +150,10 @@ fn no_descriptor_of_the_service_can_be_read_or_written() {
             assert!(reply.took < bound(1_000), "{path}: {:?}", reply.took);
         }
     }
+    // Nor is anything made that is called like what such a link shows.
+    runtime
+        .sh("ls -d /memfd* /pipe* /*deleted* /anon* 2>/dev/null")
+        .assert_failed();
 }
 
 /// The process in a runtime's uid range that is no init, and a look at it while an upload waits.

@@ -17,6 +17,7 @@ pub mod write;
 
 use crate::sys;
 use nix::errno::Errno;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
@@ -134,6 +135,11 @@ pub fn run(operation: &Operation) -> ! {
             sys::exit_now(1)
         }
     }
+}
+
+/// Whether it lies in `/proc`, whose files and links are about this process and not about whoever asked.
+fn in_proc(place: &OwnedFd) -> Result<bool, Errno> {
+    Ok(fstatfs(place)?.filesystem_type() == PROC_SUPER_MAGIC)
 }
 
 /// A write of so few bytes to a pipe is atomic, pipe(7).

@@ -1,7 +1,7 @@
 //! Where a file is to be written: the path is walked once, part by part and by descriptor, and nothing is made or opened
 //! for writing on the way.
 
-use super::Refusal;
+use super::{Refusal, in_proc};
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, readlinkat};
@@ -38,6 +38,10 @@ impl Place {
         for _ in 0..=MAX_LINKS {
             let (parents, name) = split(&path)?;
             let (directory, missing) = descend(&from, parents)?;
+            // What its links say is no path.
+            if in_proc(&directory)? {
+                return Err(Refusal::Elsewhere);
+            }
             let mut place = Place {
                 directory,
                 missing,

@@ -1,11 +1,10 @@
 //! Sends a regular file.
 
-use super::{CHUNK, Refusal, Report, by_descriptor, tell};
+use super::{CHUNK, Refusal, Report, by_descriptor, in_proc, tell};
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::sys::stat::{Mode, fstat};
-use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::{read, write};
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -45,8 +44,7 @@ fn open_regular(path: &CStr) -> Result<(OwnedFd, u64), Refusal> {
         libc::S_IFDIR => return Err(Errno::EISDIR.into()),
         _ => return Err(Refusal::NotRegular),
     }
-    // Its files have no size, and are about this process and not about the reader's.
-    if fstatfs(&place)?.filesystem_type() == PROC_SUPER_MAGIC {
+    if in_proc(&place)? {
         return Err(Refusal::Elsewhere);
     }
     // O_NONBLOCK: where a command holds a lease on the file, an open would wait for it (fcntl(2), F_SETLEASE).
