@@ -5,7 +5,7 @@ use super::auth::Caller;
 use super::body::{content_length, linger};
 use super::error::{ApiError, Code};
 use super::runtimes::Key;
-use crate::files::{Broken, Download, FileError, FilePath, Source, SourceError};
+use crate::files::{Broken, Download, FilePath, Source, SourceError};
 use crate::runtime::{Invalid, Runtime};
 use axum::body::{Body, HttpBody};
 use axum::extract::{RawQuery, State};
@@ -32,7 +32,7 @@ pub async fn read(
     let (runtime, path) = find(&app, &caller, &key, &path).await?;
     let shown = path.shown();
     let download = app.files.read(runtime, path).await;
-    let download = download.map_err(|error| refusal(error, &shown))?;
+    let download = download.map_err(|error| ApiError::of_file(error, &shown))?;
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream"),
         // What a tenant stored must not become a page of ours, whatever a browser makes of it.
@@ -72,7 +72,9 @@ pub async fn write(
     let written = app
         .files
         .write(runtime, path, content_length(&headers), body);
-    written.await.map_err(|error| refusal(error, &shown))?;
+    written
+        .await
+        .map_err(|error| ApiError::of_file(error, &shown))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -91,10 +93,6 @@ async fn find(
     })?;
     let path = FilePath::parse(path, &profile.home)?;
     Ok((runtime, path))
-}
-
-fn refusal(error: FileError, path: &str) -> ApiError {
-    ApiError::from(error).detail("path", path)
 }
 
 /// The bytes of `path`. Read here and not by an extractor, since a file's name need not be text and one that is replaced

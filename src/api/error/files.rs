@@ -7,8 +7,9 @@ use crate::files::{FileError, SourceError};
 use axum::http::StatusCode;
 use nix::errno::Errno;
 
-impl From<FileError> for ApiError {
-    fn from(error: FileError) -> Self {
+impl ApiError {
+    /// What came of the operation on `path`, which is fit for a message.
+    pub fn of_file(error: FileError, path: &str) -> Self {
         let text = error.to_string();
         let with = |code, reason: &str| Self::new(code, text.clone()).detail("reason", reason);
         match error {
@@ -27,10 +28,13 @@ impl From<FileError> for ApiError {
                 with(Code::FailedPrecondition, "out_of_memory").detail("field", "limits.memory_mib")
             }
             FileError::Stopped => with(Code::FailedPrecondition, "stopped"),
-            FileError::Refused { writing, refusal } => explained(refusal, writing, &error),
-            FileError::TooLargeToRead { most, .. } => with(Code::InvalidArgument, "too_large")
-                .detail("field", "path")
-                .detail("max_file_read_bytes", most),
+            FileError::Refused { writing, refusal } => explained(refusal, writing, path, &error),
+            FileError::TooLargeToRead { most, .. } => {
+                Self::new(Code::InvalidArgument, format!("`path` '{path}': {text}"))
+                    .detail("reason", "too_large")
+                    .detail("field", "path")
+                    .detail("max_file_read_bytes", most)
+            }
             FileError::Source(SourceError::TooLarge(most)) => {
                 Self::invalid(StatusCode::PAYLOAD_TOO_LARGE, text).detail("max_file_bytes", most)
             }
@@ -45,7 +49,7 @@ impl From<FileError> for ApiError {
 }
 
 /// What stands in the way of a path, as the kernel said it.
-fn explained(refusal: Refusal, writing: bool, error: &FileError) -> ApiError {
+fn explained(refusal: Refusal, writing: bool, path: &str, error: &FileError) -> ApiError {
     let bad = Code::InvalidArgument;
     let (code, reason, problem) = match refusal {
         Refusal::NotRegular => (
@@ -100,7 +104,7 @@ fn explained(refusal: Refusal, writing: bool, error: &FileError) -> ApiError {
             _ => return ApiError::internal(error),
         },
     };
-    ApiError::new(code, format!("`path` {problem}"))
+    ApiError::new(code, format!("`path` '{path}' {problem}"))
         .detail("field", "path")
         .detail("reason", reason)
 }
