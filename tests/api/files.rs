@@ -101,6 +101,9 @@ fn a_name_may_hold_anything() {
     runtime
         .sh("ls -A names | wc -l; cat names/a+b names/a%20b 'names/a b'")
         .assert_stdout("10\na+ba%20ba b");
+    runtime
+        .sh("test -e \"$(printf 'names/\\377\\376')\"")
+        .assert_code(0);
     // As a form would send it.
     let plus = format!("/v1/runtimes/{}/files?path=/root/names/a+b", runtime.id);
     assert_eq!(api().get(&plus).text(), "a b");
