@@ -4,7 +4,6 @@ use crate::needs;
 use crate::support::files::{begin, head, must_read, must_write, pattern, read, uri, write};
 use crate::support::{Runtime, api, runtime, together};
 use std::io::{BufReader, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 fn put(runtime: &Runtime, path: impl AsRef<[u8]>, bytes: &[u8]) {
@@ -216,17 +215,13 @@ fn readers_see_the_old_file_or_the_new_one() {
     let runtime = runtime();
     let versions: Vec<Vec<u8>> = (0..4u8).map(|n| vec![n; 300_000]).collect();
     put(&runtime, "shared", &versions[0]);
-    let done = AtomicBool::new(false);
+    let rounds = crate::support::times(25);
     thread::scope(|scope| {
         for version in &versions {
-            let (runtime, done) = (&runtime, &done);
-            scope.spawn(move || {
-                while !done.load(Ordering::Relaxed) {
-                    put(runtime, "shared", version);
-                }
-            });
+            let runtime = &runtime;
+            scope.spawn(move || (0..rounds).for_each(|_| put(runtime, "shared", version)));
         }
-        for _ in 0..crate::support::times(40) {
+        for _ in 0..rounds {
             let seen = get(&runtime, "shared");
             assert!(
                 versions.contains(&seen),
@@ -234,7 +229,6 @@ fn readers_see_the_old_file_or_the_new_one() {
                 seen.len()
             );
         }
-        done.store(true, Ordering::Relaxed);
     });
     runtime.sh("ls -A").assert_stdout("shared\n");
 }
