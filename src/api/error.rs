@@ -199,6 +199,11 @@ impl From<ExecError> for ApiError {
             ExecError::Lost { exec_id } => Self::new(Code::Unavailable, error.to_string())
                 .detail("reason", "launcher_restarted")
                 .detail("exec_id", exec_id.to_string()),
+            ExecError::Late { exec_id } => Self::new(Code::DeadlineExceeded, error.to_string())
+                .detail("exec_id", exec_id.to_string()),
+            ExecError::NotKilled { exec_id } => Self::new(Code::Unavailable, error.to_string())
+                .detail("reason", "not_killed")
+                .detail("exec_id", exec_id.to_string()),
             ExecError::Setup { exec_id } | ExecError::Interrupted { exec_id } => {
                 Self::internal(&error).detail("exec_id", exec_id.to_string())
             }

@@ -18,6 +18,9 @@ const MEMORY: u64 = 64 * MIB;
 /// The payload and nothing else.
 const PIDS: u64 = 2;
 
+/// How long mounting the runtime and building the cell may take.
+const START_WAIT: Duration = Duration::from_secs(30);
+
 /// How long a cell may take to end by itself when nobody needs it any more.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -52,14 +55,18 @@ impl Session {
             command: operation.encode(),
             stdin: matches!(operation, Operation::Write(_)),
         };
-        let (running, streams) = warden.exec(request).await.map_err(FileError::Start)?;
+        let mut starting = warden.exec(request).map_err(FileError::Start)?;
+        // Dropping it ends a cell that takes too long.
         let Streams {
             stdin,
             stdout,
             stderr: reports,
-        } = streams;
+        } = timeout(START_WAIT, starting.started())
+            .await
+            .map_err(|_| FileError::Silent(START_WAIT.as_secs()))?
+            .map_err(FileError::Start)?;
         let session = Self {
-            running,
+            running: starting.running(),
             reports,
             idle,
         };

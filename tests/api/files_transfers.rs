@@ -2,8 +2,9 @@
 
 use crate::needs;
 use crate::support::files::{begin, head, must_write, pattern, uri};
+use crate::support::procs::growth;
 use crate::support::{
-    Runtime, alone, api, bound, eventually, growth, in_uids, runtime, runtime_with, server,
+    Runtime, alone, api, bound, eventually, in_uids, runtime, runtime_with, server,
 };
 use serde_json::json;
 use std::io::{BufReader, Read, Write};

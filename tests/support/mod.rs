@@ -9,7 +9,6 @@ pub mod files;
 pub mod host;
 pub mod image;
 pub mod leaks;
-pub mod memory;
 pub mod mounts;
 pub mod probe;
 pub mod procs;
@@ -19,7 +18,6 @@ pub mod timing;
 
 pub use client::{Api, Reply, assert_error, assert_invalid, assert_invalid_any};
 pub use host::Need;
-pub use memory::growth;
 pub use runtime::Runtime;
 pub use server::Server;
 pub use timing::{bound, eventually, times};

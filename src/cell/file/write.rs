@@ -10,8 +10,8 @@ use nix::unistd::{UnlinkatFlags, fdatasync, fsync, linkat, read, unlinkat, write
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 
-/// Bytes after which what was written is stored before more is taken: so much at the most is left to wait for at the end,
-/// and a cell with little memory does not fill it with what the disk has yet to take.
+/// Bytes after which what was written is stored before more is taken. So much at the most is left to wait for at the end,
+/// when the client waits for nothing else: a slow disk is felt by who sends.
 const STORE_EVERY: usize = 8 * 1024 * 1024;
 
 const FLAGS: OFlag = OFlag::O_WRONLY.union(OFlag::O_CLOEXEC);
