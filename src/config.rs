@@ -2,11 +2,13 @@
 //! [`Config`], made once by `cli` and handed to the other processes as JSON. Secrets are not part of it.
 
 mod bounds;
+mod files;
 pub mod nearest;
 mod raw;
 mod records;
 
 pub use bounds::ExecBounds;
+pub use files::FileBounds;
 pub use raw::RawConfig;
 pub use records::RecordBounds;
 
@@ -104,6 +106,8 @@ pub struct Config {
     pub exec: ExecBounds,
     /// Bounds of what is remembered.
     pub records: RecordBounds,
+    /// Bounds of the file operations.
+    pub files: FileBounds,
     /// Most bytes of a JSON request body.
     pub max_body_bytes: u64,
     /// Open connections.
@@ -141,6 +145,7 @@ impl Config {
 
         let exec = ExecBounds::resolve(&raw, host)?;
         let records = RecordBounds::resolve(&raw)?;
+        let files = FileBounds::resolve(&raw)?;
         Ok(Self {
             listen: raw
                 .listen
@@ -182,6 +187,7 @@ impl Config {
             },
             exec,
             records,
+            files,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Cellblock runs untrusted commands in locked-down Linux cells, behind an HTTP API.
 //!
-//! Calls go one way: `cli` and `api` call `exec` and `runtime`; those call `tenant`, `store` and the warden's client;
+//! Calls go one way: `cli` and `api` call `exec`, `files` and `runtime`; those call `tenant`, `store` and the warden's client;
 //! the warden calls `cell`, `cgroup`, `image` and `profile`. Below `warden` there is no tokio, no HTTP and no tenant.
 //! ARCHITECTURE.md tells the whole story.
 
@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod doctor;
 pub mod exec;
+pub mod files;
 pub mod image;
 pub mod log;
 pub mod profile;

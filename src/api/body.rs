@@ -92,13 +92,18 @@ impl FromRequest<Arc<App>> for JsonBody {
         };
         let read = read.await;
         if read.is_err() {
-            // Closing at once would reset the connection while the client still sends, and the answer would be lost.
-            tokio::spawn(timeout(LINGER, async move {
-                while let Some(Ok(_)) = body.frame().await {}
-            }));
+            linger(body);
         }
         read
     }
+}
+
+/// Reads a body on for a while, whoever refused it: to close at once would reset the connection while the client still
+/// sends, and the answer would be lost.
+pub(super) fn linger(mut body: axum::body::Body) {
+    tokio::spawn(timeout(LINGER, async move {
+        while let Some(Ok(_)) = body.frame().await {}
+    }));
 }
 
 async fn read(body: &mut axum::body::Body, app: &App) -> Result<JsonBody, ApiError> {
@@ -156,11 +161,13 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     ))
 }
 
+/// The length that a body announces, if it does.
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 fn check_length(headers: &HeaderMap, most: u64) -> Result<(), ApiError> {
-    let length = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > most) {
+    if content_length(headers).is_some_and(|length| length > most) {
         Err(too_large(most))
     } else {
         Ok(())

@@ -1,6 +1,8 @@
 //! Errors on the wire: the only place that knows which failure has which status and code, and what of it a client may
 //! see. Causes go to the log under the request id.
 
+mod files;
+
 use crate::exec::{AdmissionError, ExecError, OutputError};
 use crate::log::chain;
 use crate::runtime::{Invalid, RuntimeError};
@@ -17,6 +19,7 @@ use serde_json::{Map, Value, json};
 #[allow(missing_docs)] // each code is documented by the API
 pub enum Code {
     Unauthenticated,
+    PermissionDenied,
     NotFound,
     AlreadyExists,
     FailedPrecondition,
@@ -32,6 +35,7 @@ impl Code {
     fn parts(self) -> (&'static str, StatusCode) {
         match self {
             Self::Unauthenticated => ("unauthenticated", StatusCode::UNAUTHORIZED),
+            Self::PermissionDenied => ("permission_denied", StatusCode::FORBIDDEN),
             Self::NotFound => ("not_found", StatusCode::NOT_FOUND),
             Self::AlreadyExists => ("already_exists", StatusCode::CONFLICT),
             Self::FailedPrecondition => ("failed_precondition", StatusCode::CONFLICT),

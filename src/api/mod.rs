@@ -3,7 +3,7 @@
 //! ```text
 //! server    connections           request_id  ids, error bodies, one log line
 //! routes    paths                 auth, body  extractors: who asks, what with
-//! runtimes, checkpoints, execs    handlers
+//! runtimes, checkpoints, execs, files    handlers
 //! fields, create, exec_body       JSON → requests of `runtime` and `exec`
 //! exec_records, exec_output       what is remembered of execs
 //! query        query strings, paging
@@ -23,6 +23,7 @@ mod exec_output;
 mod exec_records;
 mod execs;
 mod fields;
+mod files;
 mod idempotency;
 mod items;
 mod query;
@@ -34,6 +35,7 @@ mod slow;
 
 use crate::config::{Config, ConfigError, memory_bytes};
 use crate::exec::{Admission, Executor, Outputs, Records};
+use crate::files::Files;
 use crate::log::chain;
 use crate::resources::MIB;
 use crate::runtime::{CreateRequest, HostSizes, Profiles, RuntimeError, Runtimes};
@@ -108,6 +110,7 @@ pub struct App {
     runtimes: Runtimes,
     executor: Executor,
     flights: Flights,
+    files: Files,
     body_budget: BodyBudget,
     draining: AtomicBool,
 }
@@ -143,6 +146,7 @@ pub async fn run(
     tracing::info!("shutting down");
     app.draining.store(true, Ordering::Relaxed);
     app.executor.close();
+    app.files.close();
     let drain = Duration::from_secs(app.config.drain_secs);
     // Detached commands run without a connection.
     let (connections, commands) = tokio::join!(
@@ -152,6 +156,7 @@ pub async fn run(
     if !connections || commands.is_err() {
         tracing::info!("killing the commands that still run");
         app.executor.cancel_all();
+        app.files.abort().await;
         server.drain(KILL_WAIT).await;
     }
     server.abort().await;
@@ -205,6 +210,7 @@ async fn open(
         snapshot.checkpoints,
     )
     .await?;
+    let files = Files::new(warden.clone(), config.files.clone(), &config.exec);
     let executor = Executor::new(warden, Admission::new(config.exec.clone()), records);
     // Bodies live shortly; a quarter of what commands may hold, and never less than a few of the largest.
     let body_budget =
@@ -216,6 +222,7 @@ async fn open(
         runtimes,
         executor,
         flights: Flights::default(),
+        files,
         body_budget,
         draining: AtomicBool::new(false),
     };

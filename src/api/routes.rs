@@ -2,7 +2,7 @@
 
 use super::auth::Caller;
 use super::error::{ApiError, Code};
-use super::{App, checkpoints, exec_output, exec_records, execs, request_id, runtimes};
+use super::{App, checkpoints, exec_output, exec_records, execs, files, request_id, runtimes};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{any, get, post};
@@ -29,6 +29,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/runtimes/{runtime}/resume", post(runtimes::resume))
         .route("/v1/runtimes/{runtime}/exec", post(execs::exec))
         .route(
+            "/v1/runtimes/{runtime}/files",
+            get(files::read).put(files::write),
+        )
+        .route(
             "/v1/runtimes/{runtime}/checkpoints",
             post(checkpoints::create),
         )
@@ -46,7 +50,6 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/execs/{id}/output", get(exec_output::get))
         // Promised by the contract, and not built yet: 501, so that nobody takes them for a typing error.
         .route("/v1/runtimes/{runtime}/exec/stream", get(later))
-        .route("/v1/runtimes/{runtime}/files", get(later).put(later))
         .route("/v1/images", get(later))
         .route("/openapi.json", get(later_for_all))
         .route("/docs", get(later_for_all))

@@ -74,6 +74,7 @@ impl Api {
             let app = App {
                 store,
                 runtimes,
+                files: Files::new(warden.clone(), config.files.clone(), &config.exec),
                 executor: Executor::new(warden, Admission::new(config.exec.clone()), records),
                 flights: Flights::default(),
                 body_budget: BodyBudget::new(1 << 20),

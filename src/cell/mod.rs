@@ -11,7 +11,8 @@
 //! | | `child` | loopback up, host name, *then* its user namespace: all others belong to the host's |
 //! | warden | `userns` | writes the uid and gid maps, sends the descriptors |
 //! | child, now init | `init` | forks the payload, gives up every right, reaps, reports |
-//! | payload | `payload`, `identity` | ids, capabilities, rlimits, cwd, look-up, seccomp, execve |
+//! | payload | `payload`, `identity` | ids, capabilities, rlimits, then either: cwd, look-up, seccomp, execve |
+//! | | `file` | or: seccomp, and one file is read or written |
 //!
 //! Because the user namespace comes last, the payload has no power over the other namespaces even if it had
 //! capabilities: mount and umount are EPERM.
@@ -20,6 +21,7 @@ pub mod child;
 pub mod command;
 pub mod devices;
 pub mod error;
+pub mod file;
 pub mod identity;
 pub mod init;
 pub mod lookup;

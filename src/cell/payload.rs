@@ -1,8 +1,9 @@
 //! The tenant's command, from fork to execve: gives up every right first, then resolves the working directory and the
-//! command with what is left, and installs the seccomp filters last.
+//! command with what is left, and installs the seccomp filters last. Or, in place of a command, an operation on a file.
 
 use crate::cell::command::{Decoded, MAX_ENCODED};
 use crate::cell::error::{Result, Step};
+use crate::cell::file::{self, Operation};
 use crate::cell::lookup::{self, Lookup};
 use crate::cell::report::FromCell;
 use crate::cell::report::{Stdio, report_failure, tell};
@@ -21,12 +22,26 @@ const NOT_EXECUTABLE: i32 = 126;
 /// Exit code for a command that was not found, as shells use it.
 const NOT_FOUND: i32 = 127;
 
-/// Becomes the command. Never returns.
+/// What the sealed memfd asks for.
+enum Order {
+    Run(Decoded),
+    File(Operation),
+}
+
+/// Becomes the command, or carries the operation out. Never returns.
 pub fn run(sandbox: &Sandbox, control: &OwnedFd, stdio: Stdio) -> ! {
     let Stdio { command, streams } = stdio;
-    let prepared = confine(sandbox, &streams).and_then(|()| read_command(command));
+    let prepared = confine(sandbox, &streams).and_then(|()| read_order(command));
     match prepared {
-        Ok(command) => start(sandbox, control, &command),
+        Ok(Order::Run(command)) => start(sandbox, control, &command),
+        Ok(Order::File(operation)) => {
+            filter(sandbox, control);
+            // It needs its three streams and nothing else, not even the way to the warden.
+            match sys::close_range(3, u32::MAX) {
+                Ok(()) => file::run(&operation),
+                Err(_) => sys::exit_now(NOT_EXECUTABLE),
+            }
+        }
         Err(error) => {
             report_failure(control, &error);
             sys::exit_now(NOT_EXECUTABLE)
@@ -53,13 +68,17 @@ fn confine(sandbox: &Sandbox, streams: &[OwnedFd; 3]) -> Result<()> {
     nix::sys::prctl::set_dumpable(false).step("become not dumpable")
 }
 
-fn read_command(memfd: OwnedFd) -> Result<Decoded> {
+fn read_order(memfd: OwnedFd) -> Result<Order> {
     let step = "read the command";
     let mut bytes = Vec::new();
     let mut file = std::fs::File::from(memfd);
     std::io::Seek::rewind(&mut file).step(step)?;
     file.take(MAX_ENCODED).read_to_end(&mut bytes).step(step)?;
-    Decoded::decode(&bytes).ok_or(Errno::EINVAL).step(step)
+    let order = match Operation::decode(&bytes) {
+        Some(operation) => Some(Order::File(operation)),
+        None => Decoded::decode(&bytes).map(Order::Run),
+    };
+    order.ok_or(Errno::EINVAL).step(step)
 }
 
 fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
@@ -104,18 +123,7 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
         Lookup::NotExecutable(_) => fail(&name, "permission denied or not a file", NOT_EXECUTABLE),
         Lookup::NotFound => fail(&name, "command not found", NOT_FOUND),
     };
-    for filter in &sandbox.seccomp {
-        if seccompiler::apply_filter(filter).is_err() {
-            report_failure(
-                control,
-                &crate::cell::error::CellError {
-                    step: "install the seccomp filter".to_owned(),
-                    source: Errno::last(),
-                },
-            );
-            sys::exit_now(NOT_EXECUTABLE);
-        }
-    }
+    filter(sandbox, control);
     match nix::unistd::execve(&file, &argv, &command.env) {
         Err(Errno::E2BIG) => {
             tell(control, &FromCell::End(CellEnd::ArgumentsTooLong), &[]);
@@ -128,6 +136,22 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
         ),
         Err(errno) => fail(&name, errno.desc(), NOT_EXECUTABLE),
         Ok(never) => match never {},
+    }
+}
+
+/// Installs the seccomp filters, or ends.
+fn filter(sandbox: &Sandbox, control: &OwnedFd) {
+    for filter in &sandbox.seccomp {
+        if seccompiler::apply_filter(filter).is_err() {
+            report_failure(
+                control,
+                &crate::cell::error::CellError {
+                    step: "install the seccomp filter".to_owned(),
+                    source: Errno::last(),
+                },
+            );
+            sys::exit_now(NOT_EXECUTABLE);
+        }
     }
 }
 

@@ -68,6 +68,16 @@ raw_config! {
     max_kept_output_mib: u64,
     /// Most bytes of a JSON request body.
     max_body_bytes: u64,
+    /// Most bytes of a file that is written.
+    max_file_bytes: u64,
+    /// Most bytes of a file that is read.
+    max_file_read_bytes: u64,
+    /// Files on their way at the same time, in all.
+    max_file_transfers: u32,
+    /// Files on their way at the same time, to and from one runtime.
+    max_file_transfers_per_runtime: u32,
+    /// Seconds that either side of a transfer may let the other wait.
+    file_idle_secs: u64,
     /// MiB of input and output held in memory, in all.
     max_buffered_mib: u64,
     /// MiB of input and output held in memory for one runtime.

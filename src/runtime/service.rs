@@ -148,6 +148,25 @@ impl Runtimes {
         tenant: TenantId,
         key: &str,
     ) -> Result<Arc<Runtime>, RuntimeError> {
+        self.get_in(tenant, key, &[Status::Running]).await
+    }
+
+    /// As [`Runtimes::get_running`], but also one that is shut down: its files are on its disk all the same.
+    pub async fn get_with_files(
+        &self,
+        tenant: TenantId,
+        key: &str,
+    ) -> Result<Arc<Runtime>, RuntimeError> {
+        self.get_in(tenant, key, &[Status::Running, Status::Shutdown])
+            .await
+    }
+
+    async fn get_in(
+        &self,
+        tenant: TenantId,
+        key: &str,
+        allowed: &[Status],
+    ) -> Result<Arc<Runtime>, RuntimeError> {
         let runtime = self.get(tenant, key)?;
         let mut status = runtime.status();
         if status == Status::Creating {
@@ -155,13 +174,13 @@ impl Runtimes {
                 .await
                 .unwrap_or(Status::Creating);
         }
-        match status {
-            Status::Running => Ok(runtime),
-            _ => Err(RuntimeError::NotRunning {
-                name: runtime.name.clone(),
-                status: status.as_str(),
-            }),
+        if allowed.contains(&status) {
+            return Ok(runtime);
         }
+        Err(RuntimeError::NotRunning {
+            name: runtime.name.clone(),
+            status: status.as_str(),
+        })
     }
 
     /// The tenant's runtimes, oldest first; with `statuses`, only those in one of them.

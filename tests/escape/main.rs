@@ -11,6 +11,7 @@ mod support;
 
 mod descriptors;
 mod devices;
+mod file_operations;
 mod files;
 mod identity;
 mod images;

@@ -5,6 +5,7 @@
 //! host takes [`alone`], everything else takes [`together`]: the two never overlap within a binary.
 
 pub mod client;
+pub mod files;
 pub mod host;
 pub mod image;
 pub mod leaks;
