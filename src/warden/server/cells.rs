@@ -1,15 +1,15 @@
 //! The life of cells in the warden: accepted (pipes made, the api has its ends), opened, mapped and running, gone,
 //! buried. A cell is gone when its init is: the kernel ends an init only after every other process of its pid namespace.
 
-use crate::cell::report::Stdio;
-use crate::cell::report::{FromCell, GO, MAX_REPORT};
+use crate::cell::report::{FromCell, GO, MAX_REPORT, SignalSet, Stdio};
 use crate::cell::userns;
 use crate::cgroup::{CellGroup, CgroupError, RuntimeGroup};
 use crate::resources::{CellResources, MIB, RuntimeResources, Usage};
 use crate::sys::{self, packet};
-use crate::warden::protocol::{CellEnd, Reply};
+use crate::warden::protocol::{CellEnd, Reply, TerminalSize};
 use crate::warden::server::Warden;
 use crate::warden::server::catalogue::State;
+use crate::warden::server::signals::pass_signals;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::collections::HashMap;
@@ -33,6 +33,8 @@ pub struct Request {
     pub hostname: String,
     /// Whether stdin is a pipe of the api's.
     pub stdin: bool,
+    /// The size of the terminal, where it has one.
+    pub terminal: Option<TerminalSize>,
 }
 
 /// The running part of a cell.
@@ -53,6 +55,10 @@ pub(super) struct Cell {
     pub(super) uid_base: u32,
     /// Until they are handed to the cell.
     stdio: Option<Stdio>,
+    /// What becomes the cell's `/dev/pts`, where it has a terminal; until it is opened.
+    pub(super) pts: Option<OwnedFd>,
+    /// Signals that the cell was not sent yet.
+    pub(super) signals: SignalSet,
     /// None while the runtime is being mounted.
     pub(super) opened: Option<Opened>,
     /// The first report of its end.
@@ -62,6 +68,13 @@ pub(super) struct Cell {
     /// An OOM notification came; the count may follow a moment later.
     oom_suspected: bool,
     cpu_exceeded: bool,
+}
+
+impl Cell {
+    /// Whether its init was told to start the command.
+    pub(super) fn was_started(&self) -> bool {
+        self.stdio.is_none()
+    }
 }
 
 /// A group that may still be busy for a moment after its last process is gone.
@@ -97,13 +110,21 @@ impl Cells {
     }
 
     /// Takes an exec in and returns its slot.
-    pub(super) fn add(&mut self, request: Request, uid_base: u32, stdio: Stdio) -> u32 {
+    pub(super) fn add(
+        &mut self,
+        request: Request,
+        uid_base: u32,
+        stdio: Stdio,
+        pts: Option<OwnedFd>,
+    ) -> u32 {
         self.next = self.next.wrapping_add(1);
         self.by_seq.insert(request.seq, self.next);
         let cell = Cell {
             request,
             uid_base,
             stdio: Some(stdio),
+            pts,
+            signals: SignalSet::default(),
             opened: None,
             end: None,
             namespaces: Vec::new(),
@@ -131,8 +152,10 @@ impl Cells {
 
     /// Whether the loop must look at something at intervals.
     pub fn need_watching(&self) -> bool {
-        let watched =
-            |cell: &Cell| cell.request.cell_resources.cpu_secs.is_some() || cell.oom_suspected;
+        let watched = |cell: &Cell| {
+            let limited = cell.request.cell_resources.cpu_secs.is_some();
+            limited || cell.oom_suspected || (cell.was_started() && !cell.signals.is_empty())
+        };
         self.recent.is_some() || !self.graves.is_empty() || self.slots.values().any(watched)
     }
 
@@ -330,6 +353,7 @@ impl Warden {
     /// Looks at what sends no event.
     pub(super) fn tick(&mut self, now: Instant) {
         for cell in self.cells.slots.values_mut() {
+            pass_signals(cell);
             let Some(opened) = &cell.opened else { continue };
             if cell.oom_suspected && opened.group.oom_kills().is_ok_and(|count| count > 0) {
                 cell.oom_suspected = false;

@@ -13,6 +13,7 @@ mod policy;
 mod requests;
 mod runtimes;
 mod settings;
+mod signals;
 
 pub use settings::Settings;
 

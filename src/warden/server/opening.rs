@@ -1,8 +1,10 @@
 //! From an accepted request to a cell that builds itself: pipes, group, clone.
 
+use crate::cell::error::Step;
 use crate::cell::report::Stdio;
+use crate::cell::terminal::{self, Terminal};
 use crate::cell::{self, Spec};
-use crate::warden::protocol::{CellEnd, Failure, Filesystem, Reply};
+use crate::warden::protocol::{CellEnd, Failure, Filesystem, Reply, TerminalSize};
 use crate::warden::server::catalogue::State;
 use crate::warden::server::cells::{Opened, Request, kill};
 use crate::warden::server::{Source, Warden, nonblocking};
@@ -22,19 +24,20 @@ impl Warden {
         let uid_base = runtime.record.uid_base;
         let policy = &self.policies[&runtime.record.spec.profile];
         let owner = (uid_base + policy.sandbox.uid, uid_base + policy.sandbox.gid);
-        let no_room = |errno: Errno| Failure::NoRoom(format!("descriptors ({errno})"));
-        let (stdin_read, stdin_write) = pipe(owner).map_err(no_room)?;
-        let (stdout_read, stdout_write) = pipe(owner).map_err(no_room)?;
-        let (stderr_read, stderr_write) = pipe(owner).map_err(no_room)?;
-
-        let streams = [stdin_read, stdout_write, stderr_write];
-        let slot = self
-            .cells
-            .add(request, uid_base, Stdio { command, streams });
+        let Channels { streams, ends, pts } = match request.terminal {
+            Some(size) => terminal(uid_base, owner.0, size)?,
+            None => {
+                let no_room = |errno| Failure::NoRoom(format!("descriptors ({errno})"));
+                pipes(owner, stdin).map_err(no_room)?
+            }
+        };
+        let stdio = Stdio {
+            command,
+            streams,
+            terminal: pts.is_some(),
+        };
+        let slot = self.cells.add(request, uid_base, stdio, pts);
         runtime.cells.insert(slot);
-
-        let mut ends = vec![stdout_read, stderr_read];
-        ends.extend(stdin.then_some(stdin_write));
         self.reply(&Reply::Started { seq }, ends);
 
         let Some(runtime) = self.catalogue.get(id) else {
@@ -90,6 +93,7 @@ impl Warden {
             template: mounted.template.as_fd(),
             fresh: (filesystem == Filesystem::Ephemeral).then_some((&mounted.layers, fresh_bytes)),
             fresh_tmp: filesystem != Filesystem::Persistent,
+            pts: cell.pts.as_ref().map(AsFd::as_fd),
             clone_into: group.clone_into(),
             attach: group.attach(),
             hostname: &cell.request.hostname,
@@ -119,6 +123,7 @@ impl Warden {
         }
         if let Some(cell) = self.cells.get_mut(slot) {
             cell.opened = Some(opened);
+            cell.pts = None;
         }
         Ok(())
     }
@@ -138,6 +143,53 @@ impl Warden {
         }
         Ok(())
     }
+}
+
+/// What a command talks through.
+struct Channels {
+    /// The command's.
+    streams: [OwnedFd; 3],
+    /// The api's, in the order of [`Reply::Started`].
+    ends: Vec<OwnedFd>,
+    /// See [`Terminal::pts`].
+    pts: Option<OwnedFd>,
+}
+
+fn pipes(owner: (u32, u32), stdin: bool) -> Result<Channels, Errno> {
+    let (stdin_read, stdin_write) = pipe(owner)?;
+    let (stdout_read, stdout_write) = pipe(owner)?;
+    let (stderr_read, stderr_write) = pipe(owner)?;
+    let mut ends = vec![stdout_read, stderr_read];
+    ends.extend(stdin.then_some(stdin_write));
+    Ok(Channels {
+        streams: [stdin_read, stdout_write, stderr_write],
+        ends,
+        pts: None,
+    })
+}
+
+fn terminal(uid_base: u32, owner: u32, size: TerminalSize) -> Result<Channels, Failure> {
+    let made = terminal::make(uid_base, owner, size).and_then(|terminal| {
+        let Terminal { master, slave, pts } = terminal;
+        let copy = || slave.try_clone().step("copy the terminal's descriptor");
+        Ok(Channels {
+            streams: [copy()?, copy()?, slave],
+            ends: vec![master],
+            pts: Some(pts),
+        })
+    });
+    made.map_err(|error| match error.source {
+        Errno::ENOSPC | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM => {
+            Failure::NoRoom(format!("terminals ({})", error.source))
+        }
+        _ => {
+            tracing::error!(
+                error = &error as &dyn Error,
+                "a terminal could not be made"
+            );
+            Failure::Internal
+        }
+    })
 }
 
 /// A pipe that belongs to the command, so that it can open `/dev/stdout` again (pipes have an owner and mode 0600).

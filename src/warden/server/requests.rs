@@ -28,6 +28,7 @@ impl Warden {
             }
             Request::ListImages { seq } => (seq, self.list_images(seq)),
             Request::Kill { seq } => return self.kill(seq),
+            Request::Signal { seq, signal } => return self.signal(seq, signal),
             Request::Exec {
                 seq,
                 runtime,
@@ -35,6 +36,7 @@ impl Warden {
                 cell_resources,
                 hostname,
                 stdin,
+                terminal,
             } => {
                 let request = cells::Request {
                     seq,
@@ -43,6 +45,7 @@ impl Warden {
                     cell_resources,
                     hostname,
                     stdin,
+                    terminal,
                 };
                 (seq, self.exec(request, fds))
             }
@@ -82,6 +85,9 @@ impl Warden {
         let policy = self.policies.get(profile).ok_or(Failure::UnknownProfile)?;
         check_resources(&request.runtime_resources, &request.cell_resources, policy)?;
         check_hostname(&request.hostname)?;
+        if request.stdin && request.terminal.is_some() {
+            return Err(invalid("stdin"));
+        }
         let [command]: [OwnedFd; 1] = fds.try_into().map_err(|_| invalid("command"))?;
         check_command(&command)?;
         if self.cells.by_seq(request.seq).is_some() {
