@@ -7,7 +7,7 @@ use super::body::JsonBody;
 use super::error::{ApiError, Code};
 use super::fields::Fields;
 use super::runtimes::{Key, refuse_idempotency_key};
-use crate::exec::{ExecRequest, Identity};
+use crate::exec::{ExecRequest, Identity, Io};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
@@ -51,12 +51,14 @@ pub async fn exec(
         user: &profile.user,
         home: &profile.home,
     };
-    let valid = request.validate(&runtime.settings, identity, &app.config.exec)?;
+    let mut valid = request.validate(&runtime.settings, identity, &app.config.exec)?;
     let encoding = valid.encoding;
     // The body's memory is given back only when the command's own is set aside.
     let permit = app.executor.admit(&runtime, &valid).await?;
     drop(body);
-    let finished = app.executor.run(permit, runtime, valid).await?;
+    let io = Io::buffered(&mut valid);
+    let mut execution = app.executor.start(permit, runtime, valid, io);
+    let finished = execution.finished().await?;
     answer::answer(finished, encoding)
 }
 

@@ -4,9 +4,11 @@
 //! dropped (its client hung up) makes the task kill the command, and the slot is free again only when it is dead.
 
 use super::admission::{Admission, AdmissionError, BufferReservation, Permit};
+use super::deadline::time_is_up;
 use super::outcome::{Facts, Killed, NeverRan, Verdict, judge};
-use super::pump::{Captured, drain, feed, raised};
+use super::pump::{drain, feed, raised};
 use super::request::ValidExec;
+use super::sink::{Captured, Input, Io};
 use crate::resources::Usage;
 use crate::runtime::{Invalid, Runtime};
 use crate::warden::client::{Ended, ExecRequest, RunningExec, Streams, Warden, WardenError};
@@ -104,24 +106,42 @@ impl Executor {
             .await?)
     }
 
-    /// Runs a command and waits for its end. Dropping the wait kills the command.
-    pub async fn run(
+    /// Starts a command. What became of it is asked of the [`Execution`]; dropping that kills the command.
+    pub fn start(
         &self,
         permit: Permit,
         runtime: Arc<Runtime>,
         exec: ValidExec,
-    ) -> Result<Finished, ExecError> {
+        io: Io,
+    ) -> Execution {
         let exec_id = Uuid::now_v7();
-        // Dropped with this future.
-        let (_waiting, abandoned) = oneshot::channel();
+        let (waiting, abandoned) = oneshot::channel();
+        let (tell_started, started) = oneshot::channel();
         let counted = Counted::new(&self.tasks);
-        let warden = self.warden.clone();
-        let cancel = self.cancel.subscribe();
+        let job = Job {
+            exec_id,
+            warden: self.warden.clone(),
+            permit,
+            stop: Stop {
+                runtime: runtime.clone(),
+                abandoned,
+                shutdown: self.cancel.subscribe(),
+            },
+            runtime,
+            exec,
+            io,
+            started: tell_started,
+        };
         let task = tokio::spawn(async move {
             let _counted = counted;
-            drive(exec_id, warden, permit, runtime, exec, abandoned, cancel).await
+            drive(job).await
         });
-        task.await.map_err(|_| ExecError::Interrupted { exec_id })?
+        Execution {
+            exec_id,
+            waiting: Some(waiting),
+            started: Some(started),
+            task,
+        }
     }
 
     /// Admits nobody any more. What runs goes on.
@@ -141,35 +161,98 @@ impl Executor {
     }
 }
 
-/// The life of one command.
-async fn drive(
+/// A command on its way, in the hands of whoever waits for it.
+#[derive(Debug)]
+pub struct Execution {
+    /// Its id, UUIDv7.
+    pub exec_id: Uuid,
+    /// Dropped when nobody waits any more.
+    waiting: Option<oneshot::Sender<()>>,
+    started: Option<oneshot::Receiver<()>>,
+    task: JoinHandle<Result<Finished, ExecError>>,
+}
+
+impl Execution {
+    /// Waits until the cell is accepted.
+    ///
+    /// # Errors
+    /// Why it was not; then the command never runs.
+    pub async fn started(&mut self) -> Result<(), ExecError> {
+        let Some(started) = self.started.take() else {
+            return Ok(());
+        };
+        match started.await {
+            Ok(()) => Ok(()),
+            Err(_) => self.finished().await.map(drop),
+        }
+    }
+
+    /// Waits for the end. A cancelled wait may be repeated, a finished one not.
+    pub async fn finished(&mut self) -> Result<Finished, ExecError> {
+        let exec_id = self.exec_id;
+        (&mut self.task)
+            .await
+            .map_err(|_| ExecError::Interrupted { exec_id })?
+    }
+
+    /// Kills the command; its end is still to be waited for.
+    pub fn abandon(&mut self) {
+        self.waiting = None;
+    }
+
+    /// Lets the command go on with nobody waiting.
+    pub fn detach(mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            let _ = waiting.send(());
+        }
+    }
+}
+
+/// What the task of a command is given.
+struct Job {
     exec_id: Uuid,
     warden: Warden,
     permit: Permit,
     runtime: Arc<Runtime>,
     exec: ValidExec,
-    abandoned: oneshot::Receiver<()>,
-    cancel: watch::Receiver<bool>,
-) -> Result<Finished, ExecError> {
+    io: Io,
+    started: oneshot::Sender<()>,
+    stop: Stop,
+}
+
+/// The life of one command.
+async fn drive(job: Job) -> Result<Finished, ExecError> {
+    let Job {
+        exec_id,
+        warden,
+        permit,
+        runtime,
+        exec,
+        io,
+        started,
+        stop,
+    } = job;
     let request = ExecRequest {
         runtime: runtime.id,
         runtime_resources: runtime.settings.resources(),
         cell_resources: exec.resources,
         hostname: runtime.name.clone(),
         command: exec.command.encode(),
-        stdin: exec.stdin.is_some(),
+        stdin: !matches!(io.stdin, Input::Nothing),
     };
     let (mut running, streams) = warden
         .exec(request)
         .await
         .map_err(|error| start_error(error, &exec))?;
-    let started = Instant::now();
-    let pipes = Pipes::open(streams, exec.stdin, exec.cap);
+    let _ = started.send(());
+    let began = Instant::now();
+    let pipes = Pipes::open(streams, io);
 
-    let cancelled = cancelled(&runtime, abandoned, cancel);
-    let (ended, killed) = until_ended(&mut running, exec.timeout, cancelled).await;
-    let duration = started.elapsed();
+    let timeout = time_is_up(exec.timeout, runtime.paused());
+    let (ended, killed) = until_ended(&mut running, timeout, stop.wanted()).await;
+    let duration = began.elapsed();
     let ended = ended.ok_or(ExecError::Lost { exec_id })?;
+    let reservation = permit.ended();
     let (stdout, stderr) = pipes.close().await;
 
     let facts = Facts {
@@ -192,37 +275,48 @@ async fn drive(
         stdout,
         stderr,
         usage: ended.usage,
-        reservation: permit.ended(),
+        reservation,
     })
 }
 
 /// Waits for the end, and brings it about when the time is up or nobody wants the result. None when the warden is lost.
 async fn until_ended(
     running: &mut RunningExec,
-    timeout: Duration,
+    timeout: impl Future<Output = ()>,
     cancelled: impl Future<Output = ()>,
 ) -> (Option<Ended>, Option<Killed>) {
     let kill = tokio::select! {
         biased;
         ended = running.ended() => return (ended.ok(), None),
         () = cancelled => Killed::Cancelled,
-        () = tokio::time::sleep(timeout) => Killed::TimedOut,
+        () = timeout => Killed::TimedOut,
     };
     running.kill();
     let ended = tokio::time::timeout(KILL_WAIT, running.ended()).await;
     (ended.ok().and_then(Result::ok), Some(kill))
 }
 
-/// Resolves when the client is gone, the runtime no longer runs, or the service stops.
-async fn cancelled(
-    runtime: &Runtime,
+/// Who may want a command to stop.
+struct Stop {
+    runtime: Arc<Runtime>,
+    /// Its sender is dropped when nobody waits for the command, and used when nobody is to.
     abandoned: oneshot::Receiver<()>,
-    mut cancel: watch::Receiver<bool>,
-) {
-    tokio::select! {
-        _ = abandoned => {}
-        _ = runtime.stopped_running() => {}
-        () = raised(&mut cancel) => {}
+    shutdown: watch::Receiver<bool>,
+}
+
+impl Stop {
+    /// Resolves when the client is gone, the runtime no longer runs, or the service stops.
+    async fn wanted(mut self) {
+        let abandoned = async {
+            if self.abandoned.await.is_ok() {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            () = abandoned => {}
+            _ = self.runtime.stopped_running() => {}
+            () = raised(&mut self.shutdown) => {}
+        }
     }
 }
 
@@ -236,21 +330,18 @@ struct Pipes {
 }
 
 impl Pipes {
-    fn open(streams: Streams, stdin: Option<Vec<u8>>, cap: usize) -> Self {
+    fn open(streams: Streams, io: Io) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let read = |pipe| tokio::spawn(drain(pipe, cap, stopped.clone()));
+        let read = |pipe, sink| tokio::spawn(drain(pipe, sink, stopped.clone()));
         Self {
-            stdout: read(streams.stdout),
-            stderr: read(streams.stderr),
-            stdin: streams
-                .stdin
-                .zip(stdin)
-                .map(|(pipe, bytes)| tokio::spawn(feed(pipe, bytes))),
+            stdout: read(streams.stdout, io.stdout),
+            stderr: read(streams.stderr, io.stderr),
+            stdin: streams.stdin.map(|pipe| tokio::spawn(feed(pipe, io.stdin))),
             stop,
         }
     }
 
-    /// Reads to the end of both outputs. The cell is gone, so that end is near.
+    /// Reads to the end of both outputs. The cell is gone, so that end is near; a slow reader is waited for.
     async fn close(mut self) -> (Captured, Captured) {
         if let Some(stdin) = &self.stdin {
             stdin.abort();
@@ -260,7 +351,6 @@ impl Pipes {
         let (stdout, stderr) = match both {
             Ok(both) => both,
             Err(_) => {
-                tracing::error!("the pipes of a command stayed open after its cell was gone");
                 self.stop.send_replace(true);
                 tokio::join!(self.stdout, self.stderr)
             }

@@ -3,23 +3,28 @@
 //! The types mark how far a request has come; each step needs what the one before it gave:
 //!
 //! ```text
-//! ExecRequest ──validate──▶ ValidExec ──admit──▶ Permit ──warden──▶ RunningExec ──judge──▶ Finished
-//!  types only     422       rules hold  429/503  slot and  503      pipes, pid    outcome   wire
-//!                                                memory
+//! ExecRequest ──validate──▶ ValidExec ──admit──▶ Permit ──start──▶ Execution ──judge──▶ Finished
+//!  types only     422       rules hold  429/503  slot and  503    in a task    outcome   wire
+//!                                                memory           of its own
 //! ```
 //!
 //! Called by `api`. Knows runtimes and the warden's client, but neither HTTP nor SQL.
 
 mod admission;
+mod deadline;
 mod executor;
 mod outcome;
 mod pump;
 mod request;
+mod sink;
+mod spool;
 mod text;
 
 pub use admission::{Admission, AdmissionError, BufferReservation, Permit};
-pub use executor::{ExecError, Executor, Finished};
+pub use executor::{ExecError, Execution, Executor, Finished};
 pub use outcome::{Outcome, Verdict};
-pub use pump::Captured;
+pub use pump::PIECE;
 pub use request::{ExecRequest, Identity, OutputEncoding, ValidExec};
+pub use sink::{Captured, Input, Io, Sink};
+pub use spool::{Progress, Spool};
 pub use text::{Lossy, cut};

@@ -128,6 +128,7 @@ pub struct Runtime {
     /// What its creator settled.
     pub settings: Settings,
     state: watch::Sender<State>,
+    paused: watch::Sender<bool>,
 }
 
 impl Runtime {
@@ -145,6 +146,7 @@ impl Runtime {
             name,
             created_at,
             settings,
+            paused: watch::Sender::new(state.status == Status::Paused),
             state: watch::Sender::new(state),
         }
     }
@@ -193,6 +195,15 @@ impl Runtime {
 
     pub(super) fn set(&self, status: Status, updated_at: String) {
         self.state.send_replace(State { status, updated_at });
+        self.tell_paused();
+    }
+
+    fn tell_paused(&self) {
+        self.paused.send_if_modified(|paused| {
+            // Looked up in here, so that of two changes at once the later one is told.
+            let now = self.status() == Status::Paused;
+            std::mem::replace(paused, now) != now
+        });
     }
 
     /// Moves to `to` if the status is `from`; tells the status that was found otherwise.
@@ -216,7 +227,15 @@ impl Runtime {
             }
             fits
         });
+        if found.is_ok() {
+            self.tell_paused();
+        }
         found
+    }
+
+    /// Whether its commands stand still, to be watched: their time does too.
+    pub fn paused(&self) -> watch::Receiver<bool> {
+        self.paused.subscribe()
     }
 
     /// Waits until it is no longer being created, and tells what it is then.

@@ -1,0 +1,151 @@
+use super::super::spool::Spool;
+use super::*;
+use proptest::prelude::*;
+use tokio::sync::mpsc;
+
+async fn through(bytes: Vec<u8>, sink: Sink) -> Captured {
+    let (sender, receiver) = pipe::pipe().unwrap();
+    let (_stop, stopped) = watch::channel(false);
+    let reader = tokio::spawn(drain(receiver, sink, stopped));
+    feed(sender, Input::Bytes(bytes)).await;
+    reader.await.unwrap()
+}
+
+fn pattern(length: u32) -> Vec<u8> {
+    (0..length).map(|n| (n % 251) as u8).collect()
+}
+
+#[tokio::test]
+async fn everything_is_counted_and_the_first_bytes_are_kept() {
+    let bytes = pattern(1_000_000);
+    let captured = through(bytes.clone(), Sink::memory(70_001)).await;
+    assert_eq!((captured.total, captured.kept_bytes), (1_000_000, 70_001));
+    assert_eq!(captured.kept, bytes[..70_001]);
+    assert!(captured.truncated());
+}
+
+#[tokio::test]
+async fn exactly_the_cap_is_not_truncated() {
+    assert!(!through(vec![1; 5], Sink::memory(5)).await.truncated());
+    assert!(through(vec![1; 6], Sink::memory(5)).await.truncated());
+    assert!(!through(vec![], Sink::memory(0)).await.truncated());
+    assert!(through(vec![1], Sink::memory(0)).await.truncated());
+}
+
+#[tokio::test]
+async fn a_pipe_that_somebody_holds_open_can_be_given_up() {
+    let (mut sender, receiver) = pipe::pipe().unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let reader = tokio::spawn(drain(receiver, Sink::memory(10), stopped));
+    sender.write_all(b"abc").await.unwrap();
+    tokio::task::yield_now().await;
+    stop.send_replace(true);
+    // What was written before may or may not have been read; what matters is that the wait ends.
+    let captured = reader.await.unwrap();
+    assert!(b"abc".starts_with(&captured.kept));
+    drop(sender);
+}
+
+#[tokio::test]
+async fn feeding_somebody_who_does_not_read_ends() {
+    let (sender, receiver) = pipe::pipe().unwrap();
+    let writer = tokio::spawn(feed(sender, Input::Bytes(vec![0; 10_000_000])));
+    drop(receiver);
+    writer.await.unwrap();
+}
+
+#[tokio::test]
+async fn input_comes_piece_by_piece_until_its_channel_ends() {
+    let (sender, receiver) = pipe::pipe().unwrap();
+    let (_stop, stopped) = watch::channel(false);
+    let (pieces, input) = mpsc::channel(1);
+    let writer = tokio::spawn(feed(sender, Input::Channel(input)));
+    let reader = tokio::spawn(drain(receiver, Sink::memory(100), stopped));
+    for piece in ["one ", "two ", "three"] {
+        pieces.send(Bytes::from(piece)).await.unwrap();
+    }
+    assert!(!reader.is_finished());
+    drop(pieces);
+    writer.await.unwrap();
+    assert_eq!(reader.await.unwrap().kept, "one two three");
+}
+
+#[tokio::test]
+async fn a_slow_reader_stops_the_writer_and_loses_nothing() {
+    let bytes = pattern(5_000_000);
+    let (live, mut pieces) = mpsc::channel(2);
+    let (sender, receiver) = pipe::pipe().unwrap();
+    let (_stop, stopped) = watch::channel(false);
+    let sink = Sink::memory(10).with_live(live);
+    let reader = tokio::spawn(drain(receiver, sink, stopped));
+    let writer = tokio::spawn(feed(sender, Input::Bytes(bytes.clone())));
+    // Let both go as far as they can while nobody takes a piece.
+    while pieces.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    assert!(!writer.is_finished(), "five megabytes went into two pieces");
+    let mut seen = Vec::new();
+    while let Some(piece) = pieces.recv().await {
+        assert!(piece.len() <= PIECE);
+        seen.extend_from_slice(&piece);
+    }
+    assert!(seen == bytes);
+    let captured = reader.await.unwrap();
+    assert_eq!((captured.total, captured.kept_bytes), (5_000_000, 10));
+}
+
+#[tokio::test]
+async fn a_reader_that_left_blocks_nobody() {
+    let (live, pieces) = mpsc::channel(1);
+    drop(pieces);
+    let captured = through(pattern(1_000_000), Sink::memory(5).with_live(live)).await;
+    assert_eq!(captured.total, 1_000_000);
+}
+
+#[tokio::test]
+async fn a_file_gets_the_first_bytes_and_tells_how_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.stdout");
+    let bytes = pattern(1_000_000);
+    let spool = Spool::create(&path, 700_001);
+    let mut progress = spool.progress();
+    let follower = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while progress.changed().await.is_ok() {
+            seen.push(*progress.borrow_and_update());
+        }
+        seen
+    });
+    let captured = through(bytes.clone(), Sink::file(spool)).await;
+    assert_eq!((captured.total, captured.kept_bytes), (1_000_000, 700_001));
+    assert!(captured.kept.is_empty());
+    assert!(std::fs::read(&path).unwrap() == bytes[..700_001]);
+    let seen = follower.await.unwrap();
+    let last = seen.last().unwrap();
+    assert_eq!((last.kept, last.total), (700_001, 1_000_000));
+    assert!(seen.windows(2).all(|two| two[0].kept <= two[1].kept));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_made_fails_no_command() {
+    let spool = Spool::create(std::path::Path::new("/nowhere/x"), 100);
+    let captured = through(vec![1; 50], Sink::file(spool)).await;
+    assert_eq!((captured.total, captured.kept_bytes), (50, 0));
+    assert!(captured.truncated());
+}
+
+proptest! {
+    #[test]
+    fn pieces_add_up(pieces: Vec<Vec<u8>>, cap in 0usize..200) {
+        let mut sink = Sink::memory(cap);
+        for piece in &pieces {
+            sink.take(piece);
+        }
+        let captured = sink.finish();
+        let all = pieces.concat();
+        prop_assert_eq!(captured.total, all.len() as u64);
+        prop_assert_eq!(&captured.kept, &all[..all.len().min(cap)]);
+        prop_assert_eq!(captured.truncated(), all.len() > cap);
+    }
+}

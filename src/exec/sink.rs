@@ -1,0 +1,165 @@
+//! Where a command's output goes and where its input comes from.
+//!
+//! | what | who is it for |
+//! |---|---|
+//! | the first bytes, in memory | the buffered answer |
+//! | the first bytes, in a file ([`Spool`]) | output that outlives the connection, and whoever follows it |
+//! | beside either, a bounded channel of pieces | a client that reads along |
+//!
+//! A full channel makes [`drain`](super::pump::drain) wait, so the pipe fills and the command blocks: a slow reader costs
+//! the server the channel and one piece. What is beyond a cap is counted and thrown away; that blocks nobody.
+
+use super::request::ValidExec;
+use super::spool::Spool;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+/// What a stream gave.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Captured {
+    /// The first bytes, where they were kept in memory.
+    pub kept: Bytes,
+    /// How many of the first bytes were kept, here or in a file.
+    pub kept_bytes: u64,
+    /// How many there were in all.
+    pub total: u64,
+}
+
+impl Captured {
+    /// Whether there was more than was kept.
+    pub fn truncated(&self) -> bool {
+        self.total > self.kept_bytes
+    }
+}
+
+/// The way of one output stream.
+#[derive(Debug)]
+pub struct Sink {
+    keep: Keep,
+    live: Option<mpsc::Sender<Bytes>>,
+    total: u64,
+}
+
+#[derive(Debug)]
+enum Keep {
+    Memory { kept: Vec<u8>, cap: usize },
+    File(Spool),
+}
+
+impl Sink {
+    /// Keeps the first `cap` bytes in memory; 0 keeps nothing.
+    pub fn memory(cap: usize) -> Self {
+        Self::new(Keep::Memory {
+            kept: Vec::new(),
+            cap,
+        })
+    }
+
+    /// Keeps the first bytes in a file.
+    pub fn file(spool: Spool) -> Self {
+        Self::new(Keep::File(spool))
+    }
+
+    fn new(keep: Keep) -> Self {
+        Self {
+            keep,
+            live: None,
+            total: 0,
+        }
+    }
+
+    /// Gives every byte to `live` as well, in pieces of at most [`PIECE`](super::pump::PIECE). When its receiver is gone
+    /// the rest is only kept and counted.
+    pub fn with_live(mut self, live: mpsc::Sender<Bytes>) -> Self {
+        self.live = Some(live);
+        self
+    }
+
+    /// Whether taking bytes may wait for somebody: then they go through [`Sink::put`].
+    pub(super) fn waits(&self) -> bool {
+        self.live.is_some() || matches!(self.keep, Keep::File(_))
+    }
+
+    /// Takes bytes without waiting.
+    pub(super) fn take(&mut self, bytes: &[u8]) {
+        self.total += bytes.len() as u64;
+        if let Keep::Memory { kept, cap } = &mut self.keep {
+            append(kept, bytes, *cap);
+        }
+    }
+
+    /// Takes bytes and waits for the file and for the reader.
+    pub(super) async fn put(&mut self, bytes: Bytes) {
+        self.take(&bytes);
+        if let Keep::File(spool) = &mut self.keep {
+            spool.put(bytes.clone()).await;
+        }
+        if let Some(live) = &self.live
+            && live.send(bytes).await.is_err()
+        {
+            self.live = None;
+        }
+    }
+
+    /// What it got. A reader learns that there is no more.
+    pub(super) fn finish(self) -> Captured {
+        let total = self.total;
+        match self.keep {
+            Keep::Memory { kept, .. } => Captured {
+                kept_bytes: kept.len() as u64,
+                kept: kept.into(),
+                total,
+            },
+            Keep::File(spool) => Captured {
+                kept: Bytes::new(),
+                kept_bytes: spool.kept(),
+                total,
+            },
+        }
+    }
+}
+
+fn append(kept: &mut Vec<u8>, bytes: &[u8], cap: usize) {
+    let wanted = &bytes[..bytes.len().min(cap - kept.len())];
+    let needed = kept.len() + wanted.len();
+    if needed > kept.capacity() {
+        // Doubling, but never beyond the cap: that is what admission set aside.
+        let capacity = needed.max(2 * kept.capacity()).min(cap);
+        kept.reserve_exact(capacity - kept.len());
+    }
+    kept.extend_from_slice(wanted);
+}
+
+/// What a command reads.
+#[derive(Debug)]
+pub enum Input {
+    /// End of file at once.
+    Nothing,
+    /// These bytes, then end of file.
+    Bytes(Vec<u8>),
+    /// What comes; the end of the channel is the end of the file. The channel closes early when the command no longer
+    /// reads.
+    Channel(mpsc::Receiver<Bytes>),
+}
+
+/// A command's three streams.
+#[derive(Debug)]
+pub struct Io {
+    /// What it reads.
+    pub stdin: Input,
+    /// Where its output goes.
+    pub stdout: Sink,
+    /// Where its errors go.
+    pub stderr: Sink,
+}
+
+impl Io {
+    /// Input from the request, output kept in memory up to the request's cap.
+    pub fn buffered(exec: &mut ValidExec) -> Self {
+        Self {
+            stdin: exec.stdin.take().map_or(Input::Nothing, Input::Bytes),
+            stdout: Sink::memory(exec.cap),
+            stderr: Sink::memory(exec.cap),
+        }
+    }
+}
