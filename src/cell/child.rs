@@ -51,12 +51,7 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<Stdio> {
     let sandbox = spec.sandbox;
     let terminal = pts.is_some();
     let pts = pts.map_or_else(|| devices::new_pts(spec.uid_base), Ok)?;
-    devices::mount_dev(
-        root.as_fd(),
-        spec.uid_base,
-        sandbox.shm_bytes,
-        pts.as_fd(),
-    )?;
+    devices::mount_dev(root.as_fd(), spec.uid_base, sandbox.shm_bytes, pts.as_fd())?;
     drop(pts);
     procfs::mount_proc(root.as_fd(), sandbox)?;
     if spec.fresh_tmp {

@@ -107,7 +107,11 @@ mod tests {
         let signals: Vec<_> = read.signals().collect();
         assert_eq!(signals, [CommandSignal::Int, CommandSignal::Usr1]);
         let foreign = SignalSet::decode(&(1u64 << 19).to_le_bytes()).unwrap();
-        assert_eq!(foreign.signals().count(), 0, "SIGSTOP is not in the closed set");
+        assert_eq!(
+            foreign.signals().count(),
+            0,
+            "SIGSTOP is not in the closed set"
+        );
         assert_eq!(SignalSet::decode(b"go"), None);
     }
 }

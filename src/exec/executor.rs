@@ -11,8 +11,10 @@ use super::request::ValidExec;
 use super::sink::{Captured, Input, Io};
 use crate::resources::Usage;
 use crate::runtime::{Invalid, Runtime};
-use crate::warden::client::{Ended, ExecRequest, RunningExec, Streams, Warden, WardenError};
-use crate::warden::protocol::Failure;
+use crate::warden::client::{Ended, ExecRequest, RunningExec, Signals, Warden, WardenError};
+use crate::warden::protocol::{CommandSignal, Failure, TerminalSize};
+use crate::warden::streams::Streams;
+use crate::warden::terminal::Terminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
@@ -140,6 +142,7 @@ impl Executor {
             exec_id,
             waiting: Some(waiting),
             started: Some(started),
+            control: None,
             task,
         }
     }
@@ -168,7 +171,8 @@ pub struct Execution {
     pub exec_id: Uuid,
     /// Dropped when nobody waits any more.
     waiting: Option<oneshot::Sender<()>>,
-    started: Option<oneshot::Receiver<()>>,
+    started: Option<oneshot::Receiver<Control>>,
+    control: Option<Control>,
     task: JoinHandle<Result<Finished, ExecError>>,
 }
 
@@ -182,9 +186,17 @@ impl Execution {
             return Ok(());
         };
         match started.await {
-            Ok(()) => Ok(()),
+            Ok(control) => {
+                self.control = Some(control);
+                Ok(())
+            }
             Err(_) => self.finished().await.map(drop),
         }
+    }
+
+    /// What can be done to the command; none before it was [`started`](Self::started).
+    pub fn control(&self) -> Option<&Control> {
+        self.control.as_ref()
     }
 
     /// Waits for the end. A cancelled wait may be repeated, a finished one not.
@@ -208,6 +220,31 @@ impl Execution {
     }
 }
 
+/// What a client can do to its running command. After the end nothing happens any more.
+#[derive(Debug)]
+pub struct Control {
+    signals: Signals,
+    terminal: Option<Arc<Terminal>>,
+}
+
+impl Control {
+    /// Sends a signal to the process group of the main process.
+    pub fn signal(&self, signal: CommandSignal) {
+        self.signals.send(signal);
+    }
+
+    /// Changes the terminal's size; false where there is no terminal.
+    pub fn resize(&self, size: TerminalSize) -> bool {
+        let Some(terminal) = &self.terminal else {
+            return false;
+        };
+        if let Err(error) = terminal.resize(size) {
+            tracing::debug!(%error, "resizing a terminal");
+        }
+        true
+    }
+}
+
 /// What the task of a command is given.
 struct Job {
     exec_id: Uuid,
@@ -216,7 +253,7 @@ struct Job {
     runtime: Arc<Runtime>,
     exec: ValidExec,
     io: Io,
-    started: oneshot::Sender<()>,
+    started: oneshot::Sender<Control>,
     stop: Stop,
 }
 
@@ -238,13 +275,17 @@ async fn drive(job: Job) -> Result<Finished, ExecError> {
         cell_resources: exec.resources,
         hostname: runtime.name.clone(),
         command: exec.command.encode(),
-        stdin: !matches!(io.stdin, Input::Nothing),
+        stdin: exec.terminal.is_none() && !matches!(io.stdin, Input::Nothing),
+        terminal: exec.terminal,
     };
     let (mut running, streams) = warden
         .exec(request)
         .await
         .map_err(|error| start_error(error, &exec))?;
-    let _ = started.send(());
+    if let Some(signals) = running.signals() {
+        let terminal = streams.terminal();
+        let _ = started.send(Control { signals, terminal });
+    }
     let began = Instant::now();
     let pipes = Pipes::open(streams, io);
 
@@ -325,6 +366,7 @@ struct Pipes {
     stdin: Option<JoinHandle<()>>,
     stdout: JoinHandle<Captured>,
     stderr: JoinHandle<Captured>,
+    terminal: Option<Arc<Terminal>>,
     // Dropping it ends the readers, so that none outlives its exec.
     stop: watch::Sender<bool>,
 }
@@ -332,10 +374,15 @@ struct Pipes {
 impl Pipes {
     fn open(streams: Streams, io: Io) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let read = |pipe, sink| tokio::spawn(drain(pipe, sink, stopped.clone()));
+        let terminal = streams.terminal();
+        let read = |outlet, sink| tokio::spawn(drain(outlet, sink, stopped.clone()));
         Self {
             stdout: read(streams.stdout, io.stdout),
-            stderr: read(streams.stderr, io.stderr),
+            stderr: match streams.stderr {
+                Some(outlet) => read(outlet, io.stderr),
+                None => tokio::spawn(async { io.stderr.finish() }),
+            },
+            terminal,
             stdin: streams.stdin.map(|pipe| tokio::spawn(feed(pipe, io.stdin))),
             stop,
         }
@@ -345,6 +392,9 @@ impl Pipes {
     async fn close(mut self) -> (Captured, Captured) {
         if let Some(stdin) = &self.stdin {
             stdin.abort();
+        }
+        if let Some(terminal) = &self.terminal {
+            terminal.finish();
         }
         let both = async { tokio::join!(&mut self.stdout, &mut self.stderr) };
         let both = tokio::time::timeout(DRAIN_WAIT, both).await;

@@ -5,6 +5,7 @@ use crate::cell::command::Command;
 use crate::config::ExecBounds;
 use crate::resources::{CellResources, MIB};
 use crate::runtime::{Invalid, MIN_MEMORY_MIB, Settings, check_variables, merged};
+use crate::warden::protocol::TerminalSize;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::collections::BTreeMap;
@@ -72,6 +73,10 @@ pub struct ValidExec {
     pub encoding: OutputEncoding,
     /// The cell's limits.
     pub resources: CellResources,
+    /// A terminal in the place of the three streams.
+    pub terminal: Option<TerminalSize>,
+    /// Whether somebody reads along; then there are buffers between the command and them.
+    pub live: bool,
 }
 
 /// What PATH is inside.
@@ -85,6 +90,10 @@ const MAX_STRINGS: usize = 2 * 1024 * 1024;
 
 /// Kept free for what is added on the way: the executable's path, `-lc`, the auxiliary vector.
 const SLACK: usize = 8 * 1024;
+
+/// What a reader's and a writer's buffers may hold: the pieces on their way in both directions, as they are and as
+/// messages, and one message of the largest size that is being received.
+const LIVE_BYTES: u64 = 2 * MIB;
 
 const MAX_CWD: usize = 4096;
 
@@ -145,6 +154,8 @@ impl ExecRequest {
             cap: cap as usize,
             encoding,
             resources,
+            terminal: None,
+            live: false,
         })
     }
 
@@ -211,7 +222,10 @@ impl ExecRequest {
 impl ValidExec {
     /// Bytes of input and output that it may hold in memory.
     pub fn buffered_bytes(&self) -> u64 {
-        2 * self.cap as u64 + self.stdin.as_ref().map_or(0, |stdin| stdin.len() as u64)
+        let kept = 2 * self.cap as u64;
+        let stdin = self.stdin.as_ref().map_or(0, |stdin| stdin.len() as u64);
+        let live = if self.live { LIVE_BYTES } else { 0 };
+        kept + stdin + live
     }
 }
 

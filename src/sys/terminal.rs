@@ -25,8 +25,9 @@ pub fn open_pair(devpts: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd)> {
         .into(),
     )?;
     // SAFETY: TIOCGPTPEER (Linux 4.13) takes open flags by value and returns a new descriptor.
-    let slave =
-        check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER as _, flags.bits()) }.into())?;
+    let slave = check(
+        unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER as _, flags.bits()) }.into(),
+    )?;
     Ok((master, new_fd(slave)))
 }
 
@@ -39,8 +40,10 @@ pub fn set_size(terminal: BorrowedFd<'_>, rows: u16, cols: u16) -> Result<()> {
         ws_ypixel: 0,
     };
     // SAFETY: TIOCSWINSZ reads one winsize, which outlives the call.
-    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ as _, &raw const size) }.into())
-        .map(drop)
+    check(
+        unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ as _, &raw const size) }.into(),
+    )
+    .map(drop)
 }
 
 /// Makes the terminal on a standard stream the controlling one of the caller's session, which must have none and be led

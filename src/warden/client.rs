@@ -197,7 +197,7 @@ impl Warden {
         };
         // On failure the drop of `running` kills what was started.
         let streams = match terminal {
-            Some(_) => Streams::terminal(fds),
+            Some(_) => Streams::of_master(fds),
             None => Streams::pipes(fds, stdin),
         };
         let streams = streams.map_err(|source| WardenError::Io {

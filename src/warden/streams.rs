@@ -54,7 +54,7 @@ impl Streams {
     }
 
     /// A terminal's master.
-    pub(super) fn terminal(fds: Vec<OwnedFd>) -> io::Result<Self> {
+    pub(super) fn of_master(fds: Vec<OwnedFd>) -> io::Result<Self> {
         let master = fds.into_iter().next().ok_or_else(missing)?;
         let terminal = Arc::new(Terminal::new(master)?);
         Ok(Self {
@@ -65,7 +65,7 @@ impl Streams {
     }
 
     /// The terminal, where it is one.
-    pub fn get_terminal(&self) -> Option<Arc<Terminal>> {
+    pub fn terminal(&self) -> Option<Arc<Terminal>> {
         match &self.stdout {
             Outlet::Pipe(_) => None,
             Outlet::Terminal(terminal) => Some(terminal.clone()),
@@ -83,6 +83,15 @@ impl Inlet {
         match self {
             Self::Pipe(pipe) => pipe.write_all(bytes).await,
             Self::Terminal(terminal) => terminal.write_all(bytes).await,
+        }
+    }
+
+    /// Ends the input. A terminal stays open: it is told by its end-of-file character, see
+    /// [`Terminal::type_end_of_file`].
+    pub async fn close(self, in_a_line: bool) -> io::Result<()> {
+        match self {
+            Self::Pipe(_) => Ok(()),
+            Self::Terminal(terminal) => terminal.type_end_of_file(in_a_line).await,
         }
     }
 }

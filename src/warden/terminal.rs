@@ -21,8 +21,8 @@ use tokio::sync::Notify;
 /// call the terminal ready for ever.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What ctrl-D sends unless the command changed it (termios(3)).
-const CTRL_D: u8 = 4;
+/// What ends the input where it is typed, unless the command changed that (termios(3), VEOF).
+pub const CTRL_D: u8 = 4;
 
 /// The master of a command's terminal.
 #[derive(Debug)]

@@ -183,10 +183,7 @@ fn terminal(uid_base: u32, owner: u32, size: TerminalSize) -> Result<Channels, F
             Failure::NoRoom(format!("terminals ({})", error.source))
         }
         _ => {
-            tracing::error!(
-                error = &error as &dyn Error,
-                "a terminal could not be made"
-            );
+            tracing::error!(error = &error as &dyn Error, "a terminal could not be made");
             Failure::Internal
         }
     })
