@@ -2,49 +2,20 @@
 //! bytes it stands for (`\u0000`), and only the bytes were set aside at admission.
 
 use super::error::ApiError;
-use crate::exec::{
-    BufferReservation, Captured, Finished, Lossy, Outcome, OutputEncoding, Verdict, cut,
-};
+use super::exec_view::ExecView;
+use crate::exec::{BufferReservation, Captured, Finished, Lossy, OutputEncoding, cut};
 use axum::body::{Body, HttpBody};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use hyper::body::Frame;
-use serde::Serialize;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// Output bytes in one piece: a multiple of three, so that base64 pieces join.
 const PIECE: usize = 48 * 1024;
-
-/// Everything but the output.
-#[derive(Serialize)]
-struct View<'a> {
-    duration_ms: u64,
-    exit_code: u8,
-    stdout_truncated: bool,
-    stderr_truncated: bool,
-    exec_id: uuid::Uuid,
-    outcome: &'static str,
-    signal: Option<&'a str>,
-    timed_out: bool,
-    oom_killed: bool,
-    stdout_bytes: u64,
-    stderr_bytes: u64,
-    output_encoding: &'static str,
-    usage: UsageView,
-}
-
-#[derive(Serialize)]
-struct UsageView {
-    cpu_ms: u64,
-    user_ms: u64,
-    system_ms: u64,
-    peak_memory_bytes: u64,
-    peak_pids: Option<u64>,
-}
 
 /// 200 with what came of a command.
 pub fn answer(finished: Finished, encoding: OutputEncoding) -> Result<Response, ApiError> {
@@ -82,46 +53,16 @@ struct Pieces {
 
 impl Pieces {
     fn new(finished: Finished, encoding: OutputEncoding) -> Result<Self, serde_json::Error> {
-        let Finished {
-            exec_id,
-            verdict,
-            duration_ms,
-            mut stdout,
-            mut stderr,
-            usage,
-            reservation,
-        } = finished;
-        let Verdict {
-            outcome, exit_code, ..
-        } = verdict;
-        let view = View {
-            duration_ms,
-            exit_code,
-            stdout_truncated: stdout.truncated(),
-            stderr_truncated: stderr.truncated(),
-            exec_id,
-            outcome: outcome.as_str(),
-            signal: verdict.signal.as_deref(),
-            timed_out: outcome == Outcome::TimedOut,
-            oom_killed: outcome == Outcome::OomKilled,
-            stdout_bytes: stdout.total,
-            stderr_bytes: stderr.total,
-            output_encoding: match encoding {
-                OutputEncoding::Utf8 => "utf8",
-                OutputEncoding::Base64 => "base64",
-            },
-            usage: UsageView {
-                cpu_ms: usage.cpu_us / 1000,
-                user_ms: usage.user_us / 1000,
-                system_ms: usage.system_us / 1000,
-                peak_memory_bytes: usage.peak_memory_bytes,
-                peak_pids: usage.peak_pids,
-            },
-        };
-        let view = serde_json::to_string(&view)?;
+        let view = serde_json::to_string(&ExecView::buffered(&finished, encoding))?;
         // The output follows inside the same object.
         let fields = view.strip_suffix('}').unwrap_or(&view);
         let head = format!("{{\"data\":{fields},\"stdout\":\"");
+        let Finished {
+            mut stdout,
+            mut stderr,
+            reservation,
+            ..
+        } = finished;
         if encoding == OutputEncoding::Utf8 {
             for captured in [&mut stdout, &mut stderr] {
                 let whole = cut(&captured.kept, captured.truncated()).len();

@@ -106,8 +106,18 @@ impl ApiError {
         self
     }
 
-    /// Writes the body with the request id beside the error, and a log line for what is our own fault.
-    pub fn render(self, request_id: &str, response: &mut Response) {
+    /// Whether the same request may succeed a little later.
+    pub fn is_temporary(&self) -> bool {
+        self.retry_after_secs.is_some()
+    }
+
+    /// Whether it is our own fault.
+    pub fn is_internal(&self) -> bool {
+        self.code == Code::Internal
+    }
+
+    /// What a client sees of it; what is our own fault gets its line in the log.
+    pub fn view(&self) -> Value {
         if self.status.is_server_error() && self.code != Code::Unimplemented {
             let cause = self.cause.as_deref().unwrap_or_default();
             tracing::warn!(
@@ -119,9 +129,14 @@ impl ApiError {
         }
         let mut error = json!({ "code": self.code.parts().0, "message": self.message });
         if !self.details.is_empty() {
-            error["details"] = Value::Object(self.details);
+            error["details"] = Value::Object(self.details.clone());
         }
-        let body = json!({ "error": error, "request_id": request_id });
+        error
+    }
+
+    /// Writes the body with the request id beside the error.
+    pub fn render(self, request_id: &str, response: &mut Response) {
+        let body = json!({ "error": self.view(), "request_id": request_id });
         *response.body_mut() = Body::from(body.to_string());
         let headers = response.headers_mut();
         headers.insert(

@@ -4,6 +4,7 @@
 //! server    connections           request_id  ids, error bodies, one log line
 //! routes    paths                 auth, body  extractors: who asks, what with
 //! runtimes, execs  handlers       fields, create  JSON → requests of `runtime` and `exec`
+//! stream    exec over WebSocket   events      the same events as SSE
 //! error     the only place that knows status codes
 //! ```
 
@@ -12,6 +13,8 @@ mod auth;
 mod body;
 mod create;
 mod error;
+mod events;
+mod exec_view;
 mod execs;
 mod fields;
 mod items;
@@ -19,6 +22,7 @@ mod request_id;
 mod routes;
 mod runtimes;
 mod server;
+mod stream;
 
 use crate::config::{Config, ConfigError, memory_bytes};
 use crate::exec::{Admission, Executor};

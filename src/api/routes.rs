@@ -2,7 +2,7 @@
 
 use super::auth::Caller;
 use super::error::{ApiError, Code};
-use super::{App, execs, request_id, runtimes};
+use super::{App, execs, request_id, runtimes, stream};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -22,12 +22,12 @@ pub fn router(app: Arc<App>) -> Router {
             get(runtimes::get).delete(runtimes::delete).patch(later),
         )
         .route("/v1/runtimes/{runtime}/exec", post(execs::exec))
+        .route("/v1/runtimes/{runtime}/exec/stream", get(stream::stream))
         // Promised by the contract, and not built yet: 501, so that nobody takes them for a typing error.
         .route("/v1/runtimes/{runtime}/start", post(later))
         .route("/v1/runtimes/{runtime}/stop", post(later))
         .route("/v1/runtimes/{runtime}/pause", post(later))
         .route("/v1/runtimes/{runtime}/resume", post(later))
-        .route("/v1/runtimes/{runtime}/exec/stream", get(later))
         .route("/v1/runtimes/{runtime}/files", get(later).put(later))
         .route("/v1/runtimes/{runtime}/checkpoints", post(later))
         .route("/v1/checkpoints", get(later))

@@ -1,7 +1,12 @@
-//! Connections: accepting a bounded number of them, serving each, and ending them in order.
+//! Connections: accepting a bounded number of them, serving each, and ending them in order. A connection that becomes
+//! another protocol's (a WebSocket) stays one: it keeps its place, is waited for and ended like any other.
 
+use super::stream::Handover;
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
@@ -92,8 +97,16 @@ async fn serve(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WAIT);
-    let connection =
-        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let handover = Handover::new(stop.clone());
+    let router = TowerToHyperService::new(router);
+    let offered = handover.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(offered.clone());
+        router.call(request)
+    });
+    let connection = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     tokio::pin!(connection);
     let served = tokio::select! {
         served = &mut connection => served,
@@ -102,9 +115,14 @@ async fn serve(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool
             connection.await
         }
     };
-    if let Err(error) = served {
+    match served {
         // Clients hang up as they like; that is no failure of ours.
-        tracing::debug!(%error, "a connection ended early");
+        Err(error) => tracing::debug!(%error, "a connection ended early"),
+        Ok(()) => {
+            if let Some(session) = handover.take() {
+                session.await;
+            }
+        }
     }
 }
 

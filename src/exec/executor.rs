@@ -221,7 +221,7 @@ impl Execution {
 }
 
 /// What a client can do to its running command. After the end nothing happens any more.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Control {
     signals: Signals,
     terminal: Option<Arc<Terminal>>,

@@ -13,18 +13,22 @@
 mod admission;
 mod deadline;
 mod executor;
+mod live;
 mod outcome;
 mod pump;
 mod request;
 mod sink;
 mod spool;
+mod stream;
 mod text;
 
 pub use admission::{Admission, AdmissionError, BufferReservation, Permit};
-pub use executor::{ExecError, Execution, Executor, Finished};
+pub use executor::{Control, ExecError, Execution, Executor, Finished};
+pub use live::{LiveOutput, Stream, live_input};
 pub use outcome::{Outcome, Verdict};
 pub use pump::PIECE;
 pub use request::{ExecRequest, Identity, OutputEncoding, ValidExec};
 pub use sink::{Captured, Input, Io, Sink};
 pub use spool::{Progress, Spool};
+pub use stream::{StreamRequest, ValidStream, terminal_size};
 pub use text::{Lossy, cut};

@@ -282,4 +282,4 @@ fn absolute(cwd: Option<String>, home: &str) -> String {
 
 #[cfg(test)]
 #[path = "request_tests.rs"]
-mod tests;
+pub(super) mod test_cases;

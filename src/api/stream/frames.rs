@@ -1,0 +1,213 @@
+//! Frames as JSON: one object with a `type` per text message.
+
+use super::super::error::ApiError;
+use super::super::exec_view::ExecView;
+use super::super::execs;
+use super::super::fields::{Fields, parse_json};
+use crate::exec::{Finished, Stream, StreamRequest, terminal_size};
+use crate::runtime::Invalid;
+use crate::warden::protocol::{CommandSignal, TerminalSize};
+use axum::http::StatusCode;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+/// Most bytes of input in one frame.
+pub const MAX_STDIN: usize = 256 * 1024;
+
+const TYPES: [&str; 6] = [
+    "start",
+    "stdin",
+    "close_stdin",
+    "signal",
+    "resize",
+    "heartbeat",
+];
+
+const START: &[&str] = &[
+    "type",
+    "command",
+    "args",
+    "env",
+    "cwd",
+    "tty",
+    "rows",
+    "cols",
+    "stdin",
+    "timeout_secs",
+    "limits",
+];
+
+/// What a client says after `start`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ClientFrame {
+    /// Input for the command.
+    Stdin(Bytes),
+    /// There is no more.
+    CloseStdin,
+    /// A signal for the command.
+    Signal(CommandSignal),
+    /// The terminal's new size.
+    Resize(TerminalSize),
+    /// Nothing: the client is still there.
+    Heartbeat,
+}
+
+/// Reads the frame that must be `start`; the error says so where it is anything else.
+pub fn parse_start(text: &str) -> Result<StreamRequest, ApiError> {
+    let raw = parse_json(text.as_bytes()).map_err(|_| not_start())?;
+    match kind(raw) {
+        Ok(kind) if kind == "start" => start(raw),
+        _ => Err(not_start()),
+    }
+}
+
+/// Whatever else came first.
+pub fn not_start() -> ApiError {
+    ApiError::invalid(
+        StatusCode::BAD_REQUEST,
+        "first websocket frame must be start",
+    )
+}
+
+/// Reads any later frame.
+pub fn parse(text: &str) -> Result<ClientFrame, ApiError> {
+    let raw = parse_json(text.as_bytes()).map_err(|problem| {
+        let problem = problem.replacen("the body", "the frame", 1);
+        ApiError::invalid(StatusCode::BAD_REQUEST, problem)
+    })?;
+    let frame = match kind(raw)?.as_str() {
+        "stdin" => stdin(raw),
+        "close_stdin" => Ok(ClientFrame::CloseStdin),
+        "signal" => signal(raw),
+        "resize" => resize(raw),
+        "heartbeat" => Ok(ClientFrame::Heartbeat),
+        "start" => Err(Invalid::new(
+            "type",
+            "must be `start` in the first frame only",
+        )),
+        _ => Err(Invalid::one_of("type", TYPES)),
+    };
+    frame.map_err(ApiError::from)
+}
+
+fn kind(raw: &RawValue) -> Result<String, Invalid> {
+    let kind = Fields::of_frame(raw, &["type"])?.string("type")?;
+    kind.ok_or_else(|| Invalid::one_of("type", TYPES))
+}
+
+fn start(raw: &RawValue) -> Result<StreamRequest, ApiError> {
+    let fields = Fields::of_body(raw, START)?;
+    fields.deny_unknown()?;
+    Ok(StreamRequest {
+        exec: execs::common(&fields)?,
+        tty: fields.boolean("tty")?,
+        rows: fields.whole("rows")?,
+        cols: fields.whole("cols")?,
+        stdin: fields.string("stdin")?,
+    })
+}
+
+fn stdin(raw: &RawValue) -> Result<ClientFrame, Invalid> {
+    let field = "data_base64";
+    let encoded = Fields::of_frame(raw, &["data_base64"])?.string(field)?;
+    let encoded = encoded.ok_or_else(|| Invalid::new(field, "is needed in a stdin frame"))?;
+    let bytes = BASE64_STANDARD
+        .decode(encoded)
+        .map_err(|_| Invalid::new(field, "must be padded base64"))?;
+    if bytes.len() > MAX_STDIN {
+        let problem = format!(
+            "holds {} bytes, but at most {MAX_STDIN} go into one frame",
+            bytes.len()
+        );
+        return Err(Invalid::new(field, problem));
+    }
+    Ok(ClientFrame::Stdin(bytes.into()))
+}
+
+fn signal(raw: &RawValue) -> Result<ClientFrame, Invalid> {
+    let name = Fields::of_frame(raw, &["signal"])?.string("signal")?;
+    let name = name.unwrap_or_default().to_ascii_uppercase();
+    let short = name.strip_prefix("SIG").unwrap_or(&name);
+    CommandSignal::ALL
+        .into_iter()
+        .find(|signal| signal.name() == short)
+        .map(ClientFrame::Signal)
+        .ok_or_else(|| Invalid::one_of("signal", CommandSignal::ALL.map(CommandSignal::name)))
+}
+
+fn resize(raw: &RawValue) -> Result<ClientFrame, Invalid> {
+    let fields = Fields::of_frame(raw, &["rows", "cols"])?;
+    let needed = |name: &str| {
+        let value = fields.whole(name)?;
+        value.ok_or_else(|| Invalid::new(name, "is needed in a resize frame"))
+    };
+    terminal_size(Some(needed("rows")?), Some(needed("cols")?)).map(ClientFrame::Resize)
+}
+
+/// What the server says: its kind, and the JSON object of the frame. SSE sends the same two.
+#[derive(Debug)]
+pub struct Frame {
+    /// `type`.
+    pub kind: &'static str,
+    /// The whole object, `type` included.
+    pub json: String,
+}
+
+impl Frame {
+    /// A piece of output.
+    pub fn output(stream: Stream, bytes: &[u8]) -> Self {
+        let kind = match stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        };
+        let mut json = String::with_capacity(48 + bytes.len().div_ceil(3) * 4);
+        json.push_str("{\"type\":\"");
+        json.push_str(kind);
+        json.push_str("\",\"data_base64\":\"");
+        // Base64 has no character that JSON would want escaped.
+        BASE64_STANDARD.encode_string(bytes, &mut json);
+        json.push_str("\"}");
+        Self { kind, json }
+    }
+
+    /// Still there.
+    pub fn heartbeat() -> Self {
+        let json = json!({ "type": "heartbeat" }).to_string();
+        Self {
+            kind: "heartbeat",
+            json,
+        }
+    }
+
+    /// How it ended; `truncated` as in [`ExecView::streamed`].
+    pub fn exit(finished: &Finished, truncated: [bool; 2]) -> Self {
+        #[derive(Serialize)]
+        struct Exit<'a> {
+            r#type: &'static str,
+            code: u8,
+            #[serde(flatten)]
+            view: ExecView<'a>,
+        }
+        let exit = Exit {
+            r#type: "exit",
+            code: finished.verdict.exit_code,
+            view: ExecView::streamed(finished, truncated),
+        };
+        // Plain numbers and strings: this can't fail.
+        let json = serde_json::to_string(&exit).unwrap_or_default();
+        Self { kind: "exit", json }
+    }
+
+    /// What went wrong: a body's `error` object.
+    pub fn error(error: &ApiError) -> Self {
+        let mut view = error.view();
+        view["type"] = Value::from("error");
+        Self {
+            kind: "error",
+            json: view.to_string(),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A command's streams in the hands of somebody who reads along and perhaps writes: bounded channels in both directions.
+
+use super::sink::{Input, Io, Sink};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+/// Pieces that wait for the reader, per stream; one more is in the pump's hands.
+const OUTPUT_QUEUE: usize = 1;
+
+/// Pieces that wait for the command. More than one, so that a command which pauses for a moment does not stop its client
+/// from being heard, see `api::stream`.
+const INPUT_QUEUE: usize = 4;
+
+/// Which of a command's outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output; with a terminal, everything.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Both outputs, in pieces of at most [`PIECE`](super::PIECE), as they come.
+#[derive(Debug)]
+pub struct LiveOutput {
+    // None after its end.
+    stdout: Option<mpsc::Receiver<Bytes>>,
+    stderr: Option<mpsc::Receiver<Bytes>>,
+}
+
+impl LiveOutput {
+    /// The next piece; none after the end of both. Nothing is lost when the wait is cancelled.
+    pub async fn next(&mut self) -> Option<(Stream, Bytes)> {
+        while self.stdout.is_some() || self.stderr.is_some() {
+            let (stream, piece) = tokio::select! {
+                piece = receive(&mut self.stdout) => (Stream::Stdout, piece),
+                piece = receive(&mut self.stderr) => (Stream::Stderr, piece),
+            };
+            match (stream, piece) {
+                (stream, Some(piece)) => return Some((stream, piece)),
+                (Stream::Stdout, None) => self.stdout = None,
+                (Stream::Stderr, None) => self.stderr = None,
+            }
+        }
+        None
+    }
+}
+
+/// What comes next; never anything after the end.
+async fn receive(channel: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
+    match channel {
+        Some(channel) => channel.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A way to write to a command: its pieces, and the end when it is dropped.
+pub fn live_input() -> (mpsc::Sender<Bytes>, Input) {
+    let (sender, receiver) = mpsc::channel(INPUT_QUEUE);
+    (sender, Input::Channel(receiver))
+}
+
+impl Io {
+    /// Lets somebody read along with what these sinks get.
+    pub fn live(self) -> (Self, LiveOutput) {
+        let (stdout, read_stdout) = mpsc::channel(OUTPUT_QUEUE);
+        let (stderr, read_stderr) = mpsc::channel(OUTPUT_QUEUE);
+        let io = Self {
+            stdin: self.stdin,
+            stdout: self.stdout.with_live(stdout),
+            stderr: self.stderr.with_live(stderr),
+        };
+        let output = LiveOutput {
+            stdout: Some(read_stdout),
+            stderr: Some(read_stderr),
+        };
+        (io, output)
+    }
+
+    /// This input, and output that is counted and not kept.
+    pub fn unkept(stdin: Input) -> Self {
+        Self {
+            stdin,
+            stdout: Sink::memory(0),
+            stderr: Sink::memory(0),
+        }
+    }
+}
