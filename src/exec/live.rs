@@ -26,15 +26,32 @@ pub struct LiveOutput {
     // None after its end.
     stdout: Option<mpsc::Receiver<Bytes>>,
     stderr: Option<mpsc::Receiver<Bytes>>,
+    /// Whose turn it is where both have something.
+    turn: Stream,
 }
 
 impl LiveOutput {
     /// The next piece; none after the end of both. Nothing is lost when the wait is cancelled.
     pub async fn next(&mut self) -> Option<(Stream, Bytes)> {
         while self.stdout.is_some() || self.stderr.is_some() {
-            let (stream, piece) = tokio::select! {
-                piece = receive(&mut self.stdout) => (Stream::Stdout, piece),
-                piece = receive(&mut self.stderr) => (Stream::Stderr, piece),
+            let stdout = receive(&mut self.stdout);
+            let stderr = receive(&mut self.stderr);
+            let (stream, piece) = match self.turn {
+                Stream::Stdout => tokio::select! {
+                    biased;
+                    piece = stdout => (Stream::Stdout, piece),
+                    piece = stderr => (Stream::Stderr, piece),
+                },
+                Stream::Stderr => tokio::select! {
+                    biased;
+                    piece = stderr => (Stream::Stderr, piece),
+                    piece = stdout => (Stream::Stdout, piece),
+                },
+            };
+            // By turns, so that a flood in one does not hide the other.
+            self.turn = match stream {
+                Stream::Stdout => Stream::Stderr,
+                Stream::Stderr => Stream::Stdout,
             };
             match (stream, piece) {
                 (stream, Some(piece)) => return Some((stream, piece)),
@@ -73,6 +90,7 @@ impl Io {
         let output = LiveOutput {
             stdout: Some(read_stdout),
             stderr: Some(read_stderr),
+            turn: Stream::Stdout,
         };
         (io, output)
     }

@@ -19,3 +19,8 @@ mod exec_resolution;
 mod exec_results;
 mod runtime_fields;
 mod runtimes;
+mod stream_clients;
+mod stream_events;
+mod stream_frames;
+mod stream_misuse;
+mod stream_refusals;

@@ -16,3 +16,4 @@ mod floods;
 mod programs;
 mod quotas;
 mod state;
+mod terminals;

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::fs;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Every process id of this pid namespace.
 pub fn all() -> Vec<u32> {
@@ -78,6 +79,27 @@ pub fn rss(pid: u32) -> u64 {
         .and_then(|kib| kib.parse::<u64>().ok())
         .unwrap_or(0)
         * 1024
+}
+
+/// How much more memory the server's two processes had at the worst moment of some work than before it, in bytes.
+pub fn growth(server: &super::Server, work: impl FnOnce()) -> u64 {
+    let pids = [server.api_pid(), server.warden_pid()];
+    let both = || pids.iter().map(|pid| rss(*pid)).sum::<u64>();
+    let before = both();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut most = both();
+            while !done.load(Ordering::Relaxed) {
+                most = most.max(both());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            most
+        });
+        work();
+        done.store(true, Ordering::Relaxed);
+        watcher.join().expect("no panic").saturating_sub(before)
+    })
 }
 
 /// Living processes with this exact argument.
