@@ -81,7 +81,7 @@ fn a_start_that_can_not_be_names_its_field() {
         ("command", json!({"command": 5})),
         ("args[1]", json!({"command": "true", "args": ["", "a\0b"]})),
         ("env", json!({"command": "true", "env": ["A"]})),
-        ("env.1", json!({"command": "true", "env": {"1": ""}})),
+        ("env", json!({"command": "true", "env": {"1": ""}})),
         ("cwd", json!({"command": "true", "cwd": "/no/such"})),
         (
             "timeout_secs",

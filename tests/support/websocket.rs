@@ -98,7 +98,8 @@ impl Ws {
         let text = match message {
             Message::Text(text) => text,
             Message::Close(frame) => {
-                said.close = frame.map(|frame| frame.code.into());
+                // 1005 stands for a close without a code (RFC 6455, section 7.4.1).
+                said.close = Some(frame.map_or(1005, |frame| frame.code.into()));
                 return true;
             }
             Message::Ping(_) | Message::Pong(_) => return true,

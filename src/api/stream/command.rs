@@ -9,12 +9,16 @@ use crate::runtime::Invalid;
 use bytes::Bytes;
 use futures_util::SinkExt;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
 
 /// The server says something at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// How often a client is probed while its input is stalled. It may have left, and its end then stands behind the input
+/// that we don't take; but what we send to one that left is answered by a reset.
+const PROBE: Duration = Duration::from_millis(50);
 
 /// Least time between two signals of a client: each goes through the warden, which serves all.
 const SIGNAL_PAUSE: Duration = Duration::from_millis(10);
@@ -37,8 +41,14 @@ impl Command {
             source,
             socket,
         } = line;
-        let said = say(sink, &mut self.follow);
-        let heard = hear(source, socket, &mut self.stdin, self.control.as_ref());
+        let stalled = watch::Sender::new(false);
+        let said = say(sink, &mut self.follow, stalled.subscribe());
+        let mut input = ClientInput {
+            stdin: self.stdin,
+            socket,
+            stalled,
+        };
+        let heard = hear(source, &mut input, self.control.as_ref());
         // Not biased: either could keep the other from its turn.
         tokio::select! {
             end = said => end,
@@ -48,18 +58,28 @@ impl Command {
 }
 
 /// Sends what the command says, and heartbeats in its silence, until the end was told.
-async fn say(sink: &mut Sink, follow: &mut Follow) -> End {
+async fn say(sink: &mut Sink, follow: &mut Follow, mut stalled: watch::Receiver<bool>) -> End {
+    let mut heartbeat = Instant::now() + HEARTBEAT;
     loop {
-        let silent = Instant::now() + HEARTBEAT;
-        let (frame, last) = tokio::select! {
+        let probe = async {
+            if stalled.wait_for(|stalled| *stalled).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            sleep(PROBE).await;
+        };
+        let (message, last) = tokio::select! {
             next = follow.next() => match next {
-                Next::Output(frame) => (frame, false),
-                Next::Exit(frame) => (frame, true),
+                Next::Output(frame) => (Message::text(frame.json), false),
+                Next::Exit(frame) => (Message::text(frame.json), true),
                 Next::Failed(error) => return End::failed(error),
             },
-            () = sleep_until(silent) => (Frame::heartbeat(), false),
+            () = sleep_until(heartbeat) => (Message::text(Frame::heartbeat().json), false),
+            () = probe => (Message::Ping(Bytes::new()), false),
         };
-        if sink.send(Message::text(frame.json)).await.is_err() {
+        if !message.is_ping() {
+            heartbeat = Instant::now() + HEARTBEAT;
+        }
+        if sink.send(message).await.is_err() {
             return End::Gone;
         }
         if last {
@@ -69,21 +89,16 @@ async fn say(sink: &mut Sink, follow: &mut Follow) -> End {
 }
 
 /// Does what the client says until it leaves or says what can't be.
-async fn hear(
-    source: &mut Source,
-    socket: &Socket,
-    stdin: &mut Option<mpsc::Sender<Bytes>>,
-    control: Option<&Control>,
-) -> End {
+async fn hear(source: &mut Source, input: &mut ClientInput<'_>, control: Option<&Control>) -> End {
     loop {
         let frame = match read(source).await {
             Ok(text) => frames::parse(&text).map_err(End::misused),
             Err(end) => Err(end),
         };
         let result = match frame {
-            Ok(ClientFrame::Stdin(bytes)) => write(stdin, bytes, socket).await,
+            Ok(ClientFrame::Stdin(bytes)) => input.write(bytes).await,
             Ok(ClientFrame::CloseStdin) => {
-                *stdin = None;
+                input.stdin = None;
                 Ok(())
             }
             Ok(ClientFrame::Signal(signal)) => {
@@ -109,19 +124,31 @@ async fn hear(
     }
 }
 
-/// Hands input on; waits while the command does not read.
-async fn write(
-    stdin: &Option<mpsc::Sender<Bytes>>,
-    bytes: Bytes,
-    socket: &Socket,
-) -> Result<(), End> {
-    let Some(stdin) = stdin else {
-        let problem = "must not be `stdin` after the end of the input";
-        return Err(End::misused(Invalid::new("type", problem)));
-    };
-    tokio::select! {
+/// The way from a client to its command's input.
+struct ClientInput<'a> {
+    stdin: Option<mpsc::Sender<Bytes>>,
+    socket: &'a Socket,
+    /// True while the command does not take what is there.
+    stalled: watch::Sender<bool>,
+}
+
+impl ClientInput<'_> {
+    /// Hands input on; waits while the command does not read.
+    async fn write(&mut self, bytes: Bytes) -> Result<(), End> {
+        let Some(stdin) = &self.stdin else {
+            let problem = "must not be `stdin` after the end of the input";
+            return Err(End::misused(Invalid::new("type", problem)));
+        };
         // A command that takes no input any more, or has ended, is no mistake of the client's.
-        _ = stdin.send(bytes) => Ok(()),
-        () = socket.closed() => Err(End::Gone),
+        let Err(mpsc::error::TrySendError::Full(bytes)) = stdin.try_send(bytes) else {
+            return Ok(());
+        };
+        self.stalled.send_replace(true);
+        let written = tokio::select! {
+            _ = stdin.send(bytes) => Ok(()),
+            () = self.socket.closed() => Err(End::Gone),
+        };
+        self.stalled.send_replace(false);
+        written
     }
 }
