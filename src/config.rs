@@ -4,9 +4,11 @@
 mod bounds;
 pub mod nearest;
 mod raw;
+mod records;
 
 pub use bounds::ExecBounds;
 pub use raw::RawConfig;
+pub use records::RecordBounds;
 
 use crate::cell::userns::RANGE;
 use crate::resources::MIB;
@@ -101,6 +103,8 @@ pub struct Config {
     pub drain_secs: u64,
     /// Bounds of the buffered exec.
     pub exec: ExecBounds,
+    /// Bounds of what is remembered.
+    pub records: RecordBounds,
     /// Most bytes of a JSON request body.
     pub max_body_bytes: u64,
     /// Open connections.
@@ -137,6 +141,7 @@ impl Config {
         let (api_uid, api_gid) = host.service_user.unwrap_or((uid_base, uid_base));
 
         let exec = ExecBounds::resolve(&raw, host)?;
+        let records = RecordBounds::resolve(&raw)?;
         Ok(Self {
             listen: raw
                 .listen
@@ -177,6 +182,7 @@ impl Config {
                 Some(_) => return Err(bad("log_format", "must be `text` or `json`".into())),
             },
             exec,
+            records,
         })
     }
 }

@@ -1,8 +1,9 @@
 //! Errors on the wire: the only place that knows which failure has which status and code, and what of it a client may
 //! see. Causes go to the log under the request id.
 
-use crate::exec::{AdmissionError, ExecError};
+use crate::exec::{AdmissionError, ExecError, OutputError};
 use crate::runtime::{Invalid, RuntimeError, chain};
+use crate::store::StoreError;
 use crate::warden::client::WardenError;
 use crate::warden::protocol::Failure;
 use axum::body::Body;
@@ -116,7 +117,7 @@ impl ApiError {
         self.code == Code::Internal
     }
 
-    /// What a client sees of it; what is our own fault gets its line in the log.
+    /// What a client sees of it. What is our own fault gets a log line.
     pub fn view(&self) -> Value {
         if self.status.is_server_error() && self.code != Code::Unimplemented {
             let cause = self.cause.as_deref().unwrap_or_default();
@@ -134,10 +135,13 @@ impl ApiError {
         error
     }
 
-    /// Writes the body with the request id beside the error.
+    /// The body, with the request id beside the error.
+    pub fn into_body(self, request_id: &str) -> String {
+        json!({ "error": self.view(), "request_id": request_id }).to_string()
+    }
+
+    /// Makes `response` this error's.
     pub fn render(self, request_id: &str, response: &mut Response) {
-        let body = json!({ "error": self.view(), "request_id": request_id });
-        *response.body_mut() = Body::from(body.to_string());
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -150,6 +154,7 @@ impl ApiError {
         if self.code == Code::Unauthenticated {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        *response.body_mut() = Body::from(self.into_body(request_id));
     }
 }
 
@@ -185,16 +190,23 @@ impl From<RuntimeError> for ApiError {
             RuntimeError::StillCreating(_) => Self::new(Code::FailedPrecondition, text),
             RuntimeError::Invalid(invalid) => invalid.into(),
             RuntimeError::NoRoom(_) => Self::new(Code::Unavailable, text).retry_after(30),
-            RuntimeError::Store(source) if source.is_full() => {
-                Self::new(Code::Unavailable, "the server's disk is full")
-                    .because(&source)
-                    .retry_after(30)
-            }
+            RuntimeError::Store(source) => source.into(),
             RuntimeError::Warden { ref source, .. } => refused(source).because(&error),
-            RuntimeError::Store(_)
-            | RuntimeError::Corrupt { .. }
-            | RuntimeError::Random(_)
-            | RuntimeError::Interrupted => Self::internal(&error),
+            RuntimeError::Corrupt { .. } | RuntimeError::Random(_) | RuntimeError::Interrupted => {
+                Self::internal(&error)
+            }
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        if error.is_full() {
+            Self::new(Code::Unavailable, "the server's disk is full")
+                .because(&error)
+                .retry_after(30)
+        } else {
+            Self::internal(&error)
         }
     }
 }
@@ -204,6 +216,7 @@ impl From<ExecError> for ApiError {
         match error {
             ExecError::Admission(refusal) => refusal.into(),
             ExecError::Invalid(invalid) => invalid.into(),
+            ExecError::Record(source) => source.into(),
             ExecError::Start(ref source) => refused(source).because(&error),
             ExecError::Lost { exec_id } => Self::new(Code::Unavailable, error.to_string())
                 .detail("reason", "launcher_restarted")
@@ -211,6 +224,15 @@ impl From<ExecError> for ApiError {
             ExecError::Setup { exec_id } | ExecError::Interrupted { exec_id } => {
                 Self::internal(&error).detail("exec_id", exec_id.to_string())
             }
+        }
+    }
+}
+
+impl From<OutputError> for ApiError {
+    fn from(error: OutputError) -> Self {
+        match error {
+            OutputError::Store(error) => error.into(),
+            OutputError::File(_) => Self::internal(&error),
         }
     }
 }

@@ -2,17 +2,16 @@
 //! buffered exec, its rules and defaults included; the answer are server-sent events with a frame's `type` as their name.
 
 use super::App;
-use super::body::JsonBody;
 use super::error::ApiError;
+use super::execs::{self, Wanted};
 use super::stream::{Follow, Frame, Next};
-use crate::exec::{ExecRequest, Input, Io, ValidExec};
-use crate::runtime::{Invalid, Runtime};
+use crate::exec::{ExecRequest, Input};
+use crate::runtime::Invalid;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Silence after which a comment shows that the server is there.
@@ -20,13 +19,17 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// What a client wants that asks for events.
 #[derive(Debug)]
-pub struct Wanted {
-    /// Bytes of each output; none is all, since nothing is kept.
+pub struct Events {
+    /// Bytes of each output; none is all, since nothing is kept for the answer.
     cap: Option<u64>,
 }
 
 /// Whether a client asks for events. It gets them also where it would take JSON as well.
-pub fn wanted(headers: &HeaderMap, request: &ExecRequest) -> Result<Option<Wanted>, Invalid> {
+pub fn wanted(
+    headers: &HeaderMap,
+    request: &ExecRequest,
+    idempotency_key: Option<&str>,
+) -> Result<Option<Events>, Invalid> {
     let asked = headers
         .get_all(header::ACCEPT)
         .iter()
@@ -41,28 +44,38 @@ pub fn wanted(headers: &HeaderMap, request: &ExecRequest) -> Result<Option<Wante
         let problem = "must be `base64` or absent: events hold `data_base64`";
         return Err(Invalid::new("output_encoding", problem));
     }
+    if idempotency_key.is_some() {
+        let problem = "can't be used with events, which are not kept to be sent again";
+        return Err(Invalid::new("Idempotency-Key", problem));
+    }
     let cap = request.max_output_bytes;
-    Ok(Some(Wanted { cap }))
+    Ok(Some(Events { cap }))
 }
 
 /// Starts a command and answers with its events. What goes wrong until it has started is a normal error.
-pub async fn respond(
-    app: &App,
-    wanted: Wanted,
-    runtime: Arc<Runtime>,
-    mut exec: ValidExec,
-    body: JsonBody,
-) -> Result<Response, ApiError> {
-    exec.cap = 0;
+pub async fn respond(app: &App, wanted: Wanted, events: Events) -> Result<Response, ApiError> {
+    let Wanted {
+        tenant,
+        runtime,
+        request,
+        body,
+    } = wanted;
+    let (runtime, mut exec) = execs::check(app, tenant, &runtime, |settings, identity, bounds| {
+        request.validate(settings, identity, bounds)
+    })
+    .await?;
     exec.live = true;
+    if !exec.detach {
+        exec.cap = 0;
+    }
     let permit = app.executor.admit(&runtime, &exec).await?;
     drop(body);
+    let detach = exec.detach;
     let stdin = exec.stdin.take().map_or(Input::Nothing, Input::Bytes);
-    let (io, output) = Io::unkept(stdin).live();
-    let mut execution = app.executor.start(permit, runtime, exec, io);
+    let (mut execution, output) = execs::start_live(app, permit, runtime, exec, stdin);
     execution.started().await?;
     // Dropped with the connection, and the command with it.
-    let follow = Follow::new(output, execution, wanted.cap);
+    let follow = Follow::new(output, execution, events.cap, detach);
     let events = unfold(Some(follow), |follow| async {
         let mut follow = follow?;
         let (frame, follow) = match follow.next().await {

@@ -1,7 +1,9 @@
 //! What became of a command, as JSON: everything but its output.
 
-use crate::exec::{Finished, Outcome, OutputEncoding, Verdict};
+use crate::exec::{Outcome, OutputEncoding, Report};
+use crate::resources::Usage;
 use serde::Serialize;
+use uuid::Uuid;
 
 /// The result fields of an exec.
 #[derive(Serialize)]
@@ -10,8 +12,8 @@ pub struct ExecView<'a> {
     exit_code: u8,
     stdout_truncated: bool,
     stderr_truncated: bool,
-    exec_id: uuid::Uuid,
-    outcome: &'static str,
+    exec_id: Uuid,
+    outcome: &'a str,
     signal: Option<&'a str>,
     timed_out: bool,
     oom_killed: bool,
@@ -22,8 +24,9 @@ pub struct ExecView<'a> {
     usage: UsageView,
 }
 
+/// What a command used.
 #[derive(Serialize)]
-struct UsageView {
+pub struct UsageView {
     cpu_ms: u64,
     user_ms: u64,
     system_ms: u64,
@@ -32,52 +35,44 @@ struct UsageView {
 }
 
 impl<'a> ExecView<'a> {
-    /// For an answer that holds the output that was kept.
-    pub fn buffered(finished: &'a Finished, encoding: OutputEncoding) -> Self {
-        let encoding = match encoding {
-            OutputEncoding::Utf8 => "utf8",
-            OutputEncoding::Base64 => "base64",
-        };
-        let truncated = [finished.stdout.truncated(), finished.stderr.truncated()];
-        Self::new(finished, truncated, Some(encoding))
-    }
-
-    /// For the end of a stream; `truncated` says of stdout and stderr whether the client got less than all.
-    pub fn streamed(finished: &'a Finished, truncated: [bool; 2]) -> Self {
-        Self::new(finished, truncated, None)
-    }
-
-    fn new(
-        finished: &'a Finished,
+    /// `truncated` says of stdout and of stderr whether the client gets less than all; `encoding` how they are written,
+    /// where they are in the same object.
+    pub fn new(
+        exec_id: Uuid,
+        outcome: &'a str,
+        report: &'a Report,
         [stdout_truncated, stderr_truncated]: [bool; 2],
-        output_encoding: Option<&'static str>,
+        encoding: Option<OutputEncoding>,
     ) -> Self {
-        let Verdict {
-            outcome,
-            exit_code,
-            ref signal,
-        } = finished.verdict;
-        let usage = &finished.usage;
         Self {
-            duration_ms: finished.duration_ms,
-            exit_code,
+            duration_ms: report.duration_ms.unwrap_or_default(),
+            exit_code: report.exit_code.unwrap_or_default(),
             stdout_truncated,
             stderr_truncated,
-            exec_id: finished.exec_id,
-            outcome: outcome.as_str(),
-            signal: signal.as_deref(),
-            timed_out: outcome == Outcome::TimedOut,
-            oom_killed: outcome == Outcome::OomKilled,
-            stdout_bytes: finished.stdout.total,
-            stderr_bytes: finished.stderr.total,
-            output_encoding,
-            usage: UsageView {
-                cpu_ms: usage.cpu_us / 1000,
-                user_ms: usage.user_us / 1000,
-                system_ms: usage.system_us / 1000,
-                peak_memory_bytes: usage.peak_memory_bytes,
-                peak_pids: usage.peak_pids,
-            },
+            exec_id,
+            outcome,
+            signal: report.signal.as_deref(),
+            timed_out: outcome == Outcome::TimedOut.as_str(),
+            oom_killed: outcome == Outcome::OomKilled.as_str(),
+            stdout_bytes: report.stdout_bytes.unwrap_or_default(),
+            stderr_bytes: report.stderr_bytes.unwrap_or_default(),
+            output_encoding: encoding.map(|encoding| match encoding {
+                OutputEncoding::Utf8 => "utf8",
+                OutputEncoding::Base64 => "base64",
+            }),
+            usage: report.usage.unwrap_or_default().into(),
+        }
+    }
+}
+
+impl From<Usage> for UsageView {
+    fn from(usage: Usage) -> Self {
+        Self {
+            cpu_ms: usage.cpu_us / 1000,
+            user_ms: usage.user_us / 1000,
+            system_ms: usage.system_us / 1000,
+            peak_memory_bytes: usage.peak_memory_bytes,
+            peak_pids: usage.peak_pids,
         }
     }
 }

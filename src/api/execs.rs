@@ -1,118 +1,273 @@
-//! POST `/v1/runtimes/{runtime}/exec`: the buffered exec, or its events, see [`events`].
+//! POST `/v1/runtimes/{runtime}/exec`: the buffered exec, and the detached one.
 
 use super::App;
-use super::answer;
+use super::answer::Answer;
 use super::auth::Caller;
 use super::body::JsonBody;
 use super::error::{ApiError, Code};
 use super::events;
-use super::fields::Fields;
-use super::runtimes::{Key, refuse_idempotency_key};
-use crate::exec::{ExecRequest, Identity, Io};
-use crate::runtime::{Invalid, Profile, Runtime};
+use super::exec_body;
+use super::idempotency::{self, MaybeKey, Name, Turn};
+use super::request_id::RequestId;
+use super::runtimes::Key;
+use super::slow;
+use crate::config::ExecBounds;
+use crate::exec::{
+    ExecError, ExecRequest, Execution, Identity, Input, Io, Kept, LiveOutput, OutputEncoding,
+    Permit, Start, Stream, UNKNOWN, ValidExec,
+};
+use crate::runtime::{Invalid, Runtime, Settings};
+use crate::store::KeyRow;
+use crate::tenant::TenantId;
+use axum::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use serde_json::value::RawValue;
+use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use uuid::Uuid;
 
-const FIELDS: &[&str] = &[
-    "command",
-    "args",
-    "cwd",
-    "env",
-    "stdin",
-    "stdin_base64",
-    "timeout_secs",
-    "max_output_bytes",
-    "output_encoding",
-    "limits",
-    "detach",
-];
+/// How long a detached exec that names a working directory may turn out to be impossible before it is answered.
+const GRACE: Duration = Duration::from_millis(100);
 
-/// Runs a command and answers when it has ended. A client that hangs up makes this future be dropped, and so the command
-/// be killed.
+/// Runs a command and answers when it has ended, or at once. A client that hangs up before makes the wait be dropped, and
+/// so the command be killed.
 pub async fn exec(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Key(key): Key,
+    Key(runtime): Key,
+    MaybeKey(key): MaybeKey,
+    Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    refuse_idempotency_key(&headers)?;
-    let request = parse(body.json()?)?;
-    let events = events::wanted(&headers, &request)?;
-    let runtime = app.runtimes.get_running(caller.tenant, &key).await?;
-    let profile = profile(&app, &runtime)?;
-    let identity = Identity {
-        user: &profile.user,
-        home: &profile.home,
+    let begin = Instant::now() + slow::PATIENCE;
+    let wanted = Wanted {
+        tenant: caller.tenant,
+        runtime,
+        request: exec_body::parse(body.json()?)?,
+        body,
     };
-    let mut valid = request.validate(&runtime.settings, identity, &app.config.exec)?;
-    let encoding = valid.encoding;
+    let events = events::wanted(&headers, &wanted.request, key.as_deref())?;
     if let Some(events) = events {
-        return events::respond(&app, events, runtime, valid, body).await;
+        return events::respond(&app, wanted, events).await;
     }
-    // The body's memory is given back only when the command's own is set aside.
-    let permit = app.executor.admit(&runtime, &valid).await?;
-    drop(body);
-    let io = Io::buffered(&mut valid);
-    let mut execution = app.executor.start(permit, runtime, valid, io);
-    let finished = execution.finished().await?;
-    answer::answer(finished, encoding)
-}
-
-fn parse(body: &RawValue) -> Result<ExecRequest, ApiError> {
-    let fields = Fields::of_body(body, FIELDS)?;
-    fields.deny_unknown()?;
-    if fields.boolean("detach")? == Some(true) {
-        return Err(ApiError::unimplemented(
-            Some("detach"),
-            "`detach` is not supported yet; nothing was run",
-        ));
-    }
-    Ok(ExecRequest {
-        stdin: fields.string("stdin")?,
-        stdin_base64: fields.string("stdin_base64")?,
-        max_output_bytes: fields.whole("max_output_bytes")?,
-        output_encoding: fields.string("output_encoding")?,
-        ..common(&fields)?
-    })
-}
-
-/// The fields that every way to run a command has.
-pub fn common(fields: &Fields<'_>) -> Result<ExecRequest, ApiError> {
-    let limits = fields.object("limits", &["memory_mib", "pids", "cpu_secs"])?;
-    if let Some(limits) = &limits {
-        limits.deny_unknown()?;
-    }
-    let limit = |name| {
-        limits
-            .as_ref()
-            .map_or(Ok(None), |limits| limits.whole(name))
+    let Some(key) = key else {
+        let detach = wanted.detach();
+        let (mut execution, encoding) = start(&app, wanted, None).await?;
+        if let Some(grace) = detach {
+            return Ok(started(&app, execution, grace).await?.into_response());
+        }
+        let ended = async move { Answer::of_finished(execution.finished().await?, encoding) };
+        return slow::reply(ended, begin, request_id).await;
     };
-    let command = fields
-        .string("command")?
-        .ok_or_else(|| Invalid::new("command", "is needed: the executable to run"))?;
-    Ok(ExecRequest {
-        command,
-        args: fields.strings("args")?.unwrap_or_default(),
-        cwd: fields.string("cwd")?,
-        env: fields.string_map("env")?.unwrap_or_default(),
-        timeout_secs: fields.whole("timeout_secs")?,
-        memory_mib: limit("memory_mib")?,
-        pids: limit("pids")?,
-        cpu_secs: limit("cpu_secs")?,
-        ..ExecRequest::default()
-    })
+    let runtime = app.runtimes.get(caller.tenant, &wanted.runtime)?;
+    let name = Name {
+        tenant: caller.tenant,
+        scope: format!("exec {}", runtime.id),
+        key,
+    };
+    let hash = idempotency::hash(&wanted.request);
+    let work = |app: Arc<App>, turn| async move { exec_once(&app, wanted, turn).await };
+    let ended = idempotency::once(&app, name, hash, work).await?;
+    slow::reply(ended, begin, request_id).await
 }
 
-/// The profile of a runtime, which says who its commands are.
-pub fn profile<'a>(app: &'a App, runtime: &Runtime) -> Result<&'a Profile, ApiError> {
-    app.runtimes.profile(&runtime.settings).ok_or_else(|| {
+/// A request whose types are right.
+pub struct Wanted {
+    /// Whose token it was.
+    pub tenant: TenantId,
+    /// The runtime, as the client named it.
+    pub runtime: String,
+    /// What is to be run.
+    pub request: ExecRequest,
+    /// Where the request came from: its memory is given back only when the command's own is set aside.
+    pub body: JsonBody,
+}
+
+impl Wanted {
+    /// Whether it is detached; if so, how long it may turn out to be impossible before it is answered.
+    fn detach(&self) -> Option<Duration> {
+        let names_cwd = self.request.cwd.is_some();
+        let grace = if names_cwd { GRACE } else { Duration::ZERO };
+        self.request.detach.then_some(grace)
+    }
+}
+
+/// Checks, admits and starts it.
+async fn start(
+    app: &App,
+    wanted: Wanted,
+    turn: Option<&Turn>,
+) -> Result<(Execution, OutputEncoding), ApiError> {
+    let Wanted {
+        tenant,
+        runtime,
+        request,
+        body,
+    } = wanted;
+    let (runtime, mut exec) = check(app, tenant, &runtime, |settings, identity, bounds| {
+        request.validate(settings, identity, bounds)
+    })
+    .await?;
+    let encoding = exec.encoding;
+    let permit = app.executor.admit(&runtime, &exec).await?;
+    drop(body);
+    let exec_id = Uuid::now_v7();
+    let start = Start {
+        exec_id,
+        permit,
+        io: streams(app, &mut exec, exec_id),
+        runtime,
+        exec,
+        key: turn.map(|turn| turn.key_for(exec_id)),
+    };
+    Ok((app.executor.start(start), encoding))
+}
+
+/// The runtime, which must run, and what its rules make of a request.
+pub async fn check<T>(
+    app: &App,
+    tenant: TenantId,
+    runtime: &str,
+    validate: impl FnOnce(&Settings, Identity<'_>, &ExecBounds) -> Result<T, Invalid>,
+) -> Result<(Arc<Runtime>, T), ApiError> {
+    let runtime = app.runtimes.get_running(tenant, runtime).await?;
+    let profile = app.runtimes.profile(&runtime.settings).ok_or_else(|| {
         ApiError::new(
             Code::FailedPrecondition,
             "the runtime's sandbox profile does not exist any more",
         )
-    })
+    })?;
+    let identity = Identity {
+        user: &profile.user,
+        home: &profile.home,
+    };
+    let valid = validate(&runtime.settings, identity, &app.config.exec)?;
+    Ok((runtime, valid))
+}
+
+/// Starts a command whose client reads along. A detached one goes on from here on, whatever becomes of the client.
+pub fn start_live(
+    app: &App,
+    permit: Permit,
+    runtime: Arc<Runtime>,
+    mut exec: ValidExec,
+    stdin: Input,
+) -> (Execution, LiveOutput) {
+    let exec_id = Uuid::now_v7();
+    let detach = exec.detach;
+    let outputs = app.executor.records().outputs();
+    let (io, output) = Io::streamed(&mut exec, stdin, outputs, exec_id).live();
+    let start = Start {
+        exec_id,
+        permit,
+        runtime,
+        exec,
+        io,
+        key: None,
+    };
+    let mut execution = app.executor.start(start);
+    if detach {
+        execution.detach();
+    }
+    (execution, output)
+}
+
+fn streams(app: &App, exec: &mut ValidExec, exec_id: Uuid) -> Io {
+    match exec.detach {
+        true => Io::spooled(exec, app.executor.records().outputs(), exec_id),
+        false => Io::buffered(exec),
+    }
+}
+
+/// Lets a detached exec go on alone, and answers.
+async fn started(app: &App, mut execution: Execution, grace: Duration) -> Result<Answer, ApiError> {
+    let exec_id = execution.exec_id;
+    // From here on a client that hangs up changes nothing.
+    execution.detach();
+    execution.started().await?;
+    if let Ok(Err(error @ ExecError::Invalid(_))) =
+        tokio::time::timeout(grace, execution.finished()).await
+    {
+        app.executor.records().release_key(exec_id);
+        app.executor.records().forget(exec_id);
+        return Err(error.into());
+    }
+    Ok(running(exec_id))
+}
+
+fn running(exec_id: Uuid) -> Answer {
+    let data = json!({ "exec_id": exec_id, "outcome": crate::exec::RUNNING });
+    Answer::text(json!({ "data": data }).to_string())
+}
+
+/// Runs the command of a key, unless that was done before.
+async fn exec_once(app: &App, wanted: Wanted, turn: Turn) -> Result<Answer, ApiError> {
+    let detach = wanted.detach();
+    if let Some(row) = &turn.found {
+        return match detach {
+            Some(_) => Ok(running(row.subject)),
+            None => replay(app, wanted, row).await,
+        };
+    }
+    let (mut execution, encoding) = tokio::select! {
+        started = start(app, wanted, Some(&turn)) => started?,
+        () = turn.abandoned() => return Err(nobody_waits()),
+    };
+    if let Some(grace) = detach {
+        return started(app, execution, grace).await;
+    }
+    let finished = tokio::select! {
+        finished = execution.finished() => finished,
+        () = turn.abandoned() => {
+            execution.abandon();
+            execution.finished().await
+        }
+    };
+    Answer::of_finished(finished?, encoding)
+}
+
+/// The stored outcome of a key's command.
+async fn replay(app: &App, wanted: Wanted, row: &KeyRow) -> Result<Answer, ApiError> {
+    let records = app.executor.records();
+    let Some(record) = records.get(wanted.tenant, row.subject).await? else {
+        return Err(not_told(row.subject, UNKNOWN, "record_not_kept"));
+    };
+    if record.report.exit_code.is_none() {
+        // Of a command that runs somebody here would know.
+        return Err(not_told(record.id, UNKNOWN, "interrupted"));
+    }
+    let output = async |stream| {
+        let kept = records.output(&record, stream).await?;
+        kept.ok_or_else(|| not_told(record.id, &record.outcome, "output_not_kept"))
+    };
+    let outputs: [Kept; 2] = [output(Stream::Stdout).await?, output(Stream::Stderr).await?];
+    Answer::of_record(&record, outputs, wanted.request.encoding()?)
+}
+
+fn not_told(exec_id: Uuid, outcome: &str, reason: &str) -> ApiError {
+    let message = match reason {
+        "interrupted" => {
+            "the command of this `Idempotency-Key` was interrupted; whether and how it ended is unknown, and it is not \
+             run again: use a new key to run it"
+        }
+        _ => {
+            "the command of this `Idempotency-Key` ended, but its answer is not kept any more, and it is not run again: \
+             use a new key to run it"
+        }
+    };
+    ApiError::new(Code::FailedPrecondition, message)
+        .detail("exec_id", exec_id.to_string())
+        .detail("outcome", outcome)
+        .detail("reason", reason)
+}
+
+fn nobody_waits() -> ApiError {
+    ApiError::new(
+        Code::Unavailable,
+        "everybody who waited for this request has gone; nothing was run",
+    )
 }

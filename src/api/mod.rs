@@ -3,35 +3,45 @@
 //! ```text
 //! server    connections           request_id  ids, error bodies, one log line
 //! routes    paths                 auth, body  extractors: who asks, what with
-//! runtimes, execs  handlers       fields, create  JSON → requests of `runtime` and `exec`
+//! runtimes, execs  handlers       fields, create, exec_body  JSON → requests of `runtime` and `exec`
 //! stream    exec over WebSocket   events      the same events as SSE
+//! exec_records, exec_output       what is remembered of execs
+//! idempotency  requests that are carried out once      answer, slow, chunks  bodies that take long or much
 //! error     the only place that knows status codes
 //! ```
 
 mod answer;
 mod auth;
 mod body;
+mod chunks;
 mod create;
 mod error;
 mod events;
+mod exec_body;
+mod exec_output;
+mod exec_records;
 mod exec_view;
 mod execs;
 mod fields;
+mod idempotency;
 mod items;
+mod query;
 mod request_id;
 mod routes;
 mod runtimes;
 mod server;
+mod slow;
 mod stream;
 
 use crate::config::{Config, ConfigError, memory_bytes};
-use crate::exec::{Admission, Executor};
+use crate::exec::{Admission, Executor, Outputs, Records};
 use crate::resources::MIB;
 use crate::runtime::{CreateRequest, HostSizes, Profiles, RuntimeError, Runtimes, chain};
 use crate::store::{Store, StoreError};
 use crate::tenant::{TenantError, Tenants};
 use crate::warden::client::Warden;
 use body::BodyBudget;
+use idempotency::Flights;
 use server::Server;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -95,9 +105,11 @@ pub enum RunError {
 #[derive(Debug)]
 pub struct App {
     config: Config,
+    store: Store,
     tenants: Tenants,
     runtimes: Runtimes,
     executor: Executor,
+    flights: Flights,
     body_budget: BodyBudget,
     draining: AtomicBool,
 }
@@ -136,10 +148,13 @@ pub async fn run(
     tracing::info!("shutting down");
     app.draining.store(true, Ordering::Relaxed);
     app.executor.close();
-    if !server
-        .drain(Duration::from_secs(app.config.drain_secs))
-        .await
-    {
+    let drain = Duration::from_secs(app.config.drain_secs);
+    // Detached commands run without a connection.
+    let (connections, commands) = tokio::join!(
+        server.drain(drain),
+        tokio::time::timeout(drain, app.executor.idle())
+    );
+    if !connections || commands.is_err() {
         tracing::info!("killing the commands that still run");
         app.executor.cancel_all();
         server.drain(KILL_WAIT).await;
@@ -150,6 +165,9 @@ pub async fn run(
         .is_err()
     {
         tracing::error!("some commands could not be killed in time");
+    }
+    if let Err(error) = app.executor.records().flush().await {
+        tracing::error!(error = chain(&error), "the newest exec records are lost");
     }
     Ok(())
 }
@@ -179,16 +197,29 @@ async fn open(
             .parent()
             .map_or_else(|| "/".into(), PathBuf::from),
     };
-    let runtimes = Runtimes::open(store, warden.clone(), profiles, host, snapshot.runtimes).await?;
-    let executor = Executor::new(warden, Admission::new(config.exec.clone()));
+    let output = host.disk.join("output");
+    let outputs = Outputs::open(output, store.clone(), config.records.max_kept_output_bytes);
+    let records = Records::open(store.clone(), outputs).await?;
+    records.keep_within(config.records.clone());
+    let runtimes = Runtimes::open(
+        store.clone(),
+        warden.clone(),
+        profiles,
+        host,
+        snapshot.runtimes,
+    )
+    .await?;
+    let executor = Executor::new(warden, Admission::new(config.exec.clone()), records);
     // Bodies live shortly; a quarter of what commands may hold, and never less than a few of the largest.
     let body_budget =
         BodyBudget::new((config.exec.max_buffered_bytes / 4).max(4 * config.max_body_bytes));
     let app = App {
         config,
+        store,
         tenants,
         runtimes,
         executor,
+        flights: Flights::default(),
         body_budget,
         draining: AtomicBool::new(false),
     };

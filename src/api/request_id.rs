@@ -11,14 +11,19 @@ use uuid::Uuid;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The id of the request, for handlers that write an error themselves.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
 /// Keeps an incoming id that has the form of a UUID and makes one otherwise; answers with it, and logs under it.
-pub async fn layer(request: Request, next: Next) -> Response {
+pub async fn layer(mut request: Request, next: Next) -> Response {
     let id = request
         .headers()
         .get(X_REQUEST_ID)
         .and_then(|value| value.to_str().ok())
         .filter(|text| valid(text))
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
+    request.extensions_mut().insert(RequestId(id.clone()));
     let span =
         tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
 

@@ -2,7 +2,7 @@
 
 use super::auth::Caller;
 use super::error::{ApiError, Code};
-use super::{App, execs, request_id, runtimes, stream};
+use super::{App, exec_output, exec_records, execs, request_id, runtimes, stream};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -23,6 +23,12 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .route("/v1/runtimes/{runtime}/exec", post(execs::exec))
         .route("/v1/runtimes/{runtime}/exec/stream", get(stream::stream))
+        .route("/v1/execs", get(exec_records::list))
+        .route(
+            "/v1/execs/{id}",
+            get(exec_records::get).delete(exec_records::cancel),
+        )
+        .route("/v1/execs/{id}/output", get(exec_output::get))
         // Promised by the contract, and not built yet: 501, so that nobody takes them for a typing error.
         .route("/v1/runtimes/{runtime}/start", post(later))
         .route("/v1/runtimes/{runtime}/stop", post(later))
@@ -33,9 +39,6 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/checkpoints", get(later))
         .route("/v1/checkpoints/{id}", get(later).delete(later))
         .route("/v1/images", get(later))
-        .route("/v1/execs", get(later))
-        .route("/v1/execs/{id}", get(later).delete(later))
-        .route("/v1/execs/{id}/output", get(later))
         .route("/openapi.json", get(later_for_all))
         .route("/docs", get(later_for_all))
         .route("/metrics", get(later))

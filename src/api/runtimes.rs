@@ -1,17 +1,23 @@
 //! `/v1/runtimes`: create, list, get, delete.
 
+use super::answer::Answer;
 use super::auth::Caller;
 use super::body::JsonBody;
 use super::error::{ApiError, Code};
+use super::idempotency::{self, MaybeKey, Name, Turn};
+use super::query::{Params, pagination};
 use super::{App, create};
-use crate::runtime::{ARCH, Egress, Invalid, PageRequest, Runtime, Status};
+use crate::runtime::{ARCH, CreateRequest, Egress, Invalid, Runtime, Status, chain};
+use crate::store::KeyRow;
+use crate::tenant::TenantId;
 use crate::warden::protocol::Filesystem;
 use axum::Json;
-use axum::extract::{FromRequestParts, Path, Query, State};
-use axum::http::HeaderMap;
+use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
+use axum::response::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// What a client calls a runtime in the path: an id or a name.
 #[derive(Debug)]
@@ -33,45 +39,90 @@ impl FromRequestParts<Arc<App>> for Key {
 pub async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
-    headers: HeaderMap,
+    MaybeKey(key): MaybeKey,
     body: JsonBody,
-) -> Result<Json<Value>, ApiError> {
-    refuse_idempotency_key(&headers)?;
+) -> Result<Response, ApiError> {
     let request = create::parse(body.json()?)?;
     drop(body);
-    let runtime = app.runtimes.create(caller.tenant, request).await?;
-    Ok(Json(json!({ "data": view(&runtime) })))
+    let Some(key) = key else {
+        let runtime = app.runtimes.create(caller.tenant, request).await?;
+        return Ok(Answer::text(created(&runtime)).into_response());
+    };
+    let name = Name {
+        tenant: caller.tenant,
+        scope: "runtimes".into(),
+        key,
+    };
+    let hash = idempotency::hash(&request);
+    let tenant = caller.tenant;
+    let work =
+        move |app: Arc<App>, turn| async move { create_once(&app, tenant, request, turn).await };
+    let made = idempotency::once(&app, name, hash, work).await?;
+    Ok(made.await?.into_response())
+}
+
+/// Creates the runtime of a key, unless that was done before. An interrupted creation left nothing or a whole runtime.
+async fn create_once(
+    app: &App,
+    tenant: TenantId,
+    request: CreateRequest,
+    turn: Turn,
+) -> Result<Answer, ApiError> {
+    let (id, made) = match &turn.found {
+        Some(KeyRow {
+            answer: Some(answer),
+            ..
+        }) => return Ok(Answer::text(answer.clone())),
+        Some(row) => {
+            let id = row.subject;
+            (id, app.runtimes.get(tenant, &id.to_string()).ok())
+        }
+        None => {
+            let id = Uuid::now_v7();
+            app.store.insert_key(turn.key_for(id)).await?;
+            (id, None)
+        }
+    };
+    let made = match made {
+        Some(made) => Ok(made),
+        None => app.runtimes.create_as(id, tenant, request).await,
+    };
+    match made {
+        Ok(runtime) => {
+            let answer = created(&runtime);
+            app.store.answer_key(id, answer.clone()).await?;
+            Ok(Answer::text(answer))
+        }
+        Err(error) => {
+            if let Err(error) = app.store.release_key(id).await {
+                tracing::error!(
+                    error = chain(&error),
+                    "removing the key of a failed creation"
+                );
+            }
+            Err(error.into())
+        }
+    }
+}
+
+fn created(runtime: &Runtime) -> String {
+    json!({ "data": view(runtime) }).to_string()
 }
 
 /// GET `/v1/runtimes`
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    query: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
+    query: Params,
 ) -> Result<Json<Value>, ApiError> {
-    let Query(pairs) = query.map_err(|_| Invalid::new("query", "is not a valid query string"))?;
-    let get = |name: &str| {
-        pairs
-            .iter()
-            .rev()
-            .find(|(key, value)| key == name && !value.is_empty())
-            .map(|(_, value)| value.as_str())
-    };
-    let statuses = get("status").map(parse_statuses).transpose()?;
-    let request = PageRequest::parse(get("limit"), get("offset"), get("after"))?;
+    let statuses = query.get("status").map(parse_statuses).transpose()?;
+    let request = query.page()?;
     let page = app
         .runtimes
         .list(caller.tenant, statuses.as_deref(), &request);
     Ok(Json(json!({
         "data": page.items.iter().map(|runtime| view(runtime)).collect::<Vec<_>>(),
-        "pagination": {
-            "next_cursor": page.next_cursor,
-            "has_more": page.next_cursor.is_some(),
-            "limit": page.limit,
-            "offset": page.offset,
-            "total": page.total,
-            "next_offset": page.next_offset(),
-        },
+        "pagination": pagination(&page),
     })))
 }
 
@@ -93,15 +144,6 @@ pub async fn delete(
 ) -> Result<Json<Value>, ApiError> {
     app.runtimes.delete(caller.tenant, &key).await?;
     Ok(Json(json!({ "data": {} })))
-}
-
-/// Keys are not kept yet. To run what was meant to run once at most would be worse than to refuse.
-pub fn refuse_idempotency_key(headers: &HeaderMap) -> Result<(), ApiError> {
-    if headers.contains_key("idempotency-key") {
-        let message = "`Idempotency-Key` is not supported yet; nothing was done";
-        return Err(ApiError::unimplemented(Some("Idempotency-Key"), message));
-    }
-    Ok(())
 }
 
 fn parse_statuses(list: &str) -> Result<Vec<Status>, Invalid> {

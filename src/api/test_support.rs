@@ -67,9 +67,15 @@ impl Api {
                 max_vcpus: 64,
                 disk: dir.path().into(),
             };
+            let output = dir.path().join("output");
+            let outputs = Outputs::open(output, store.clone(), 1 << 20);
+            let records = Records::open(store.clone(), outputs).await.unwrap();
+            let runtimes = Runtimes::without_disk(store.clone(), warden.clone(), profiles, host);
             let app = App {
-                runtimes: Runtimes::without_disk(store, warden.clone(), profiles, host),
-                executor: Executor::new(warden, Admission::new(config.exec.clone())),
+                store,
+                runtimes,
+                executor: Executor::new(warden, Admission::new(config.exec.clone()), records),
+                flights: Flights::default(),
                 body_budget: BodyBudget::new(1 << 20),
                 draining: AtomicBool::new(false),
                 tenants,

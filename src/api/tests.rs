@@ -141,7 +141,8 @@ fn a_bad_body_is_told_apart() {
             422,
             "limits.pids",
         ),
-        (r#"{"command":"a","detach":true}"#, 501, "detach"),
+        (r#"{"command":"a","detach":1}"#, 422, "detach"),
+        (r#"{"command":"a","detach":true}"#, 404, ""),
         (r#"{"command":"a","detach":false}"#, 404, ""),
         (r#"{"command":"a"}"#, 404, ""),
     ] {
@@ -194,12 +195,31 @@ fn a_create_body_is_checked_before_anything_is_made() {
 }
 
 #[test]
-fn an_idempotency_key_is_refused_and_not_ignored() {
+fn an_idempotency_key_is_one_header_of_visible_characters() {
     let api = Api::start();
-    let headers = format!("Authorization: Bearer {TOKEN}\r\nIdempotency-Key: k\r\n");
-    for path in ["/v1/runtimes", "/v1/runtimes/x/exec"] {
+    let long = "k".repeat(256);
+    let status = |keys: &str| {
+        let headers = format!("Authorization: Bearer {TOKEN}\r\n{keys}");
+        let path = "/v1/runtimes/x/exec";
         let answer = api.send("POST", path, &headers, r#"{"command":"a"}"#);
-        assert_eq!((answer.status, answer.field()), (501, "Idempotency-Key"));
+        (answer.status, answer.field().to_owned())
+    };
+    for bad in ["", " ", "a b", "\u{e9}", &long, "a\r\nIdempotency-Key: a"] {
+        let refused = (422, "Idempotency-Key".to_owned());
+        assert_eq!(
+            status(&format!("Idempotency-Key: {bad}\r\n")),
+            refused,
+            "{bad}"
+        );
+    }
+    for good in ["a", "!~", &long[..255]] {
+        // There is no such runtime.
+        let found = (404, String::new());
+        assert_eq!(
+            status(&format!("Idempotency-Key: {good}\r\n")),
+            found,
+            "{good}"
+        );
     }
 }
 

@@ -25,6 +25,8 @@ pub struct ExecBounds {
     pub default_output_bytes: u64,
     /// Most bytes kept per output stream.
     pub max_output_bytes: u64,
+    /// Most bytes kept per output stream of a detached command, and what is kept when the request names no number.
+    pub max_detached_output_bytes: u64,
     /// Bytes of input and output held in memory, in all.
     pub max_buffered_bytes: u64,
     /// Bytes of input and output held in memory, for one runtime.
@@ -94,6 +96,13 @@ impl ExecBounds {
                 max_output_bytes,
             )?,
             max_output_bytes,
+            max_detached_output_bytes: MIB
+                * within(
+                    "max_detached_output_mib",
+                    raw.max_detached_output_mib.unwrap_or(256),
+                    1,
+                    1 << 20,
+                )?,
             max_buffered_bytes: max_buffered_mib * MIB,
             max_buffered_bytes_per_runtime: MIB
                 * within(

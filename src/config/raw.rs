@@ -58,6 +58,14 @@ raw_config! {
     default_output_bytes: u64,
     /// Most bytes per output stream that a request may ask for.
     max_output_bytes: u64,
+    /// MiB kept of each output stream of a detached command, unless its request names less.
+    max_detached_output_mib: u64,
+    /// Seconds that the record of a command is kept after its end.
+    record_retention_secs: u64,
+    /// Records kept at most; the oldest go first.
+    max_records: u64,
+    /// MiB of output kept at most; the oldest goes first.
+    max_kept_output_mib: u64,
     /// Most bytes of a JSON request body.
     max_body_bytes: u64,
     /// MiB of input and output held in memory, in all.

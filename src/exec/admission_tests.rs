@@ -13,6 +13,7 @@ fn bounds() -> ExecBounds {
         max_timeout_secs: 1,
         default_output_bytes: 0,
         max_output_bytes: 0,
+        max_detached_output_bytes: 64 << 20,
         max_buffered_bytes: 10 * UNIT,
         max_buffered_bytes_per_runtime: 8 * UNIT,
     }

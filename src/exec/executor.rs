@@ -5,12 +5,19 @@
 
 use super::admission::{Admission, AdmissionError, BufferReservation, Permit};
 use super::deadline::time_is_up;
+use super::live::{Live, LiveExec};
 use super::outcome::{Facts, Killed, NeverRan, Verdict, judge};
+use super::outputs::Stream;
 use super::pump::{drain, feed, raised};
+use super::record::{RUNNING, shortened};
+use super::recording::Recording;
+use super::records::Records;
 use super::request::ValidExec;
 use super::sink::{Captured, Input, Io};
 use crate::resources::Usage;
 use crate::runtime::{Invalid, Runtime};
+use crate::store::{ExecRow, KeyRow, StoreError};
+use crate::tenant::TenantId;
 use crate::warden::client::{Ended, ExecRequest, RunningExec, Signals, Warden, WardenError};
 use crate::warden::protocol::{CommandSignal, Failure, TerminalSize};
 use crate::warden::streams::Streams;
@@ -36,6 +43,9 @@ pub enum ExecError {
     /// The request turned out to be impossible when it was tried.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// That it runs could not be stored, so it does not.
+    #[error("storing the record of an exec")]
+    Record(#[source] StoreError),
     /// The warden did not start it.
     #[error("starting a command")]
     Start(#[source] WardenError),
@@ -80,24 +90,61 @@ pub struct Finished {
     pub reservation: BufferReservation,
 }
 
+/// A command to be started.
+#[derive(Debug)]
+pub struct Start {
+    /// Its id, a new UUIDv7.
+    pub exec_id: Uuid,
+    /// The right to run it.
+    pub permit: Permit,
+    /// Where.
+    pub runtime: Arc<Runtime>,
+    /// What.
+    pub exec: ValidExec,
+    /// Its streams.
+    pub io: Io,
+    /// The idempotency key that stands for it.
+    pub key: Option<KeyRow>,
+}
+
 /// Runs commands; shared by all requests.
 #[derive(Debug)]
 pub struct Executor {
     warden: Warden,
     admission: Arc<Admission>,
+    records: Records,
+    live: Live,
     cancel: watch::Sender<bool>,
     tasks: watch::Sender<usize>,
 }
 
 impl Executor {
     /// Nothing runs yet.
-    pub fn new(warden: Warden, admission: Arc<Admission>) -> Self {
+    pub fn new(warden: Warden, admission: Arc<Admission>, records: Records) -> Self {
         Self {
             warden,
             admission,
+            records,
+            live: Live::default(),
             cancel: watch::Sender::new(false),
             tasks: watch::Sender::new(0),
         }
+    }
+
+    /// What is remembered of all execs.
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// The tenant's exec, if it runs now.
+    pub fn running(&self, tenant: TenantId, id: Uuid, stream: Stream) -> Option<LiveExec> {
+        self.live.get(tenant, id, stream)
+    }
+
+    /// How many bytes an exec has written to stdout and stderr so far, where that is known.
+    pub fn written(&self, id: Uuid) -> [Option<u64>; 2] {
+        let seen = self.live.progress(id);
+        seen.map(|progress| progress.map(|progress| progress.total))
     }
 
     /// Waits for the right to run `exec` in `runtime`.
@@ -108,18 +155,35 @@ impl Executor {
             .await?)
     }
 
-    /// Starts a command. What became of it is asked of the [`Execution`]; dropping that kills the command.
-    pub fn start(
-        &self,
-        permit: Permit,
-        runtime: Arc<Runtime>,
-        exec: ValidExec,
-        io: Io,
-    ) -> Execution {
-        let exec_id = Uuid::now_v7();
+    /// Starts a command. What became of it is asked of the [`Execution`]; dropping that kills the command. Its record is
+    /// there before it starts, and ends before [`Execution::finished`] tells the end.
+    pub fn start(&self, start: Start) -> Execution {
+        let Start {
+            exec_id,
+            permit,
+            runtime,
+            exec,
+            io,
+            key,
+        } = start;
         let (waiting, abandoned) = oneshot::channel();
         let (tell_started, started) = oneshot::channel();
-        let counted = Counted::new(&self.tasks);
+        let counted = self.busy();
+        let listed = self.live.list(exec_id, runtime.tenant, io.progress());
+        let row = ExecRow {
+            id: exec_id,
+            tenant: runtime.tenant.0,
+            runtime: runtime.id,
+            runtime_name: runtime.name.clone(),
+            command: shortened(&exec.command.command),
+            detached: exec.detach,
+            outcome: RUNNING.into(),
+            ended_at: None,
+            report: "{}".into(),
+            kept: 0,
+            in_files: false,
+        };
+        let recording = Recording::begin(&self.records, row, key, listed);
         let job = Job {
             exec_id,
             warden: self.warden.clone(),
@@ -127,6 +191,7 @@ impl Executor {
             stop: Stop {
                 runtime: runtime.clone(),
                 abandoned,
+                cancelled: recording.stopped(),
                 shutdown: self.cancel.subscribe(),
             },
             runtime,
@@ -136,7 +201,12 @@ impl Executor {
         };
         let task = tokio::spawn(async move {
             let _counted = counted;
-            drive(job).await
+            let result = match recording.safe().await {
+                Ok(()) => drive(job).await,
+                Err(error) => Err(ExecError::Record(error)),
+            };
+            recording.end(&result).await;
+            result
         });
         Execution {
             exec_id,
@@ -145,6 +215,11 @@ impl Executor {
             control: None,
             task,
         }
+    }
+
+    /// Makes [`Executor::idle`] wait until it is dropped.
+    pub fn busy(&self) -> Busy {
+        Busy::new(&self.tasks)
     }
 
     /// Admits nobody any more. What runs goes on.
@@ -212,8 +287,8 @@ impl Execution {
         self.waiting = None;
     }
 
-    /// Lets the command go on with nobody waiting.
-    pub fn detach(mut self) {
+    /// Lets the command go on with nobody waiting: after this, dropping the execution kills nothing.
+    pub fn detach(&mut self) {
         if let Some(waiting) = self.waiting.take() {
             let _ = waiting.send(());
         }
@@ -292,9 +367,9 @@ async fn drive(job: Job) -> Result<Finished, ExecError> {
     let timeout = time_is_up(exec.timeout, runtime.paused());
     let (ended, killed) = until_ended(&mut running, timeout, stop.wanted()).await;
     let duration = began.elapsed();
-    let ended = ended.ok_or(ExecError::Lost { exec_id })?;
     let reservation = permit.ended();
     let (stdout, stderr) = pipes.close().await;
+    let ended = ended.ok_or(ExecError::Lost { exec_id })?;
 
     let facts = Facts {
         end: ended.end,
@@ -342,11 +417,12 @@ struct Stop {
     runtime: Arc<Runtime>,
     /// Its sender is dropped when nobody waits for the command, and used when nobody is to.
     abandoned: oneshot::Receiver<()>,
+    cancelled: watch::Receiver<bool>,
     shutdown: watch::Receiver<bool>,
 }
 
 impl Stop {
-    /// Resolves when the client is gone, the runtime no longer runs, or the service stops.
+    /// Resolves when the client is gone, somebody cancels it, the runtime no longer runs, or the service stops.
     async fn wanted(mut self) {
         let abandoned = async {
             if self.abandoned.await.is_ok() {
@@ -355,6 +431,7 @@ impl Stop {
         };
         tokio::select! {
             () = abandoned => {}
+            () = raised(&mut self.cancelled) => {}
             _ = self.runtime.stopped_running() => {}
             () = raised(&mut self.shutdown) => {}
         }
@@ -432,16 +509,17 @@ fn arguments_too_long(no_args: bool) -> Invalid {
 }
 
 /// Counts a task for [`Executor::idle`], however it ends.
-struct Counted(watch::Sender<usize>);
+#[derive(Debug)]
+pub struct Busy(watch::Sender<usize>);
 
-impl Counted {
+impl Busy {
     fn new(tasks: &watch::Sender<usize>) -> Self {
         tasks.send_modify(|tasks| *tasks += 1);
         Self(tasks.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for Busy {
     fn drop(&mut self) {
         self.0.send_modify(|tasks| *tasks -= 1);
     }

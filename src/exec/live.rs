@@ -1,106 +1,114 @@
-//! A command's streams in the hands of somebody who reads along and perhaps writes: bounded channels in both directions.
+//! The execs that run now, for those who did not start them: to cancel one, or to follow its output.
 
-use super::sink::{Input, Io, Sink};
-use bytes::Bytes;
-use tokio::sync::mpsc;
+use super::outputs::Stream;
+use super::spool::Progress;
+use crate::tenant::TenantId;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::watch;
+use uuid::Uuid;
 
-/// Pieces that wait for the reader, per stream; one more is in the pump's hands.
-const OUTPUT_QUEUE: usize = 1;
+/// Progress of stdout and stderr, where they go to files.
+pub(super) type Spools = [Option<watch::Receiver<Progress>>; 2];
 
-/// Pieces that wait for the command. More than one, so that a command which pauses for a moment does not stop its client
-/// from being heard, see `api::stream`.
-const INPUT_QUEUE: usize = 4;
+/// See the module.
+#[derive(Debug, Default, Clone)]
+pub struct Live(Arc<Mutex<HashMap<Uuid, Entry>>>);
 
-/// Which of a command's outputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    /// Standard output; with a terminal, everything.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-/// Both outputs, in pieces of at most [`PIECE`](super::PIECE), as they come.
 #[derive(Debug)]
-pub struct LiveOutput {
-    // None after its end.
-    stdout: Option<mpsc::Receiver<Bytes>>,
-    stderr: Option<mpsc::Receiver<Bytes>>,
-    /// Whose turn it is where both have something.
-    turn: Stream,
+struct Entry {
+    tenant: TenantId,
+    spools: Spools,
+    stop: watch::Sender<bool>,
 }
 
-impl LiveOutput {
-    /// The next piece; none after the end of both. Nothing is lost when the wait is cancelled.
-    pub async fn next(&mut self) -> Option<(Stream, Bytes)> {
-        while self.stdout.is_some() || self.stderr.is_some() {
-            let stdout = receive(&mut self.stdout);
-            let stderr = receive(&mut self.stderr);
-            let (stream, piece) = match self.turn {
-                Stream::Stdout => tokio::select! {
-                    biased;
-                    piece = stdout => (Stream::Stdout, piece),
-                    piece = stderr => (Stream::Stderr, piece),
-                },
-                Stream::Stderr => tokio::select! {
-                    biased;
-                    piece = stderr => (Stream::Stderr, piece),
-                    piece = stdout => (Stream::Stdout, piece),
-                },
-            };
-            // By turns, so that a flood in one does not hide the other.
-            self.turn = match stream {
-                Stream::Stdout => Stream::Stderr,
-                Stream::Stderr => Stream::Stdout,
-            };
-            match (stream, piece) {
-                (stream, Some(piece)) => return Some((stream, piece)),
-                (Stream::Stdout, None) => self.stdout = None,
-                (Stream::Stderr, None) => self.stderr = None,
-            }
-        }
-        None
-    }
+/// An exec that runs, as somebody else sees it.
+#[derive(Debug)]
+pub struct LiveExec {
+    /// What is in the file so far, where the asked-for output goes to one.
+    pub progress: Option<watch::Receiver<Progress>>,
+    stop: watch::Sender<bool>,
 }
 
-/// What comes next; never anything after the end.
-async fn receive(channel: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
-    match channel {
-        Some(channel) => channel.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// A way to write to a command: its pieces, and the end when it is dropped.
-pub fn live_input() -> (mpsc::Sender<Bytes>, Input) {
-    let (sender, receiver) = mpsc::channel(INPUT_QUEUE);
-    (sender, Input::Channel(receiver))
-}
-
-impl Io {
-    /// Lets somebody read along with what these sinks get.
-    pub fn live(self) -> (Self, LiveOutput) {
-        let (stdout, read_stdout) = mpsc::channel(OUTPUT_QUEUE);
-        let (stderr, read_stderr) = mpsc::channel(OUTPUT_QUEUE);
-        let io = Self {
-            stdin: self.stdin,
-            stdout: self.stdout.with_live(stdout),
-            stderr: self.stderr.with_live(stderr),
+impl Live {
+    /// Lists an exec until the guard is dropped.
+    pub(super) fn list(&self, id: Uuid, tenant: TenantId, spools: Spools) -> Listed {
+        let stop = watch::Sender::new(false);
+        let stopped = stop.subscribe();
+        let entry = Entry {
+            tenant,
+            spools,
+            stop,
         };
-        let output = LiveOutput {
-            stdout: Some(read_stdout),
-            stderr: Some(read_stderr),
-            turn: Stream::Stdout,
-        };
-        (io, output)
+        self.entries().insert(id, entry);
+        Listed {
+            live: self.clone(),
+            id,
+            stopped,
+        }
     }
 
-    /// This input, and output that is counted and not kept.
-    pub fn unkept(stdin: Input) -> Self {
-        Self {
-            stdin,
-            stdout: Sink::memory(0),
-            stderr: Sink::memory(0),
-        }
+    /// The tenant's exec, if it runs now.
+    pub fn get(&self, tenant: TenantId, id: Uuid, stream: Stream) -> Option<LiveExec> {
+        let entries = self.entries();
+        let entry = entries.get(&id).filter(|entry| entry.tenant == tenant)?;
+        Some(LiveExec {
+            progress: entry.spools[stream as usize].clone(),
+            stop: entry.stop.clone(),
+        })
+    }
+
+    /// How far both outputs of an exec have come, where they go to files.
+    pub(super) fn progress(&self, id: Uuid) -> [Option<Progress>; 2] {
+        let seen = |spool: &Option<watch::Receiver<Progress>>| {
+            spool.as_ref().map(|progress| *progress.borrow())
+        };
+        self.entries()
+            .get(&id)
+            .map_or([None; 2], |entry| entry.spools.each_ref().map(seen))
+    }
+
+    // Single calls on the map can't leave it half changed.
+    fn entries(&self) -> MutexGuard<'_, HashMap<Uuid, Entry>> {
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl LiveExec {
+    /// Kills it; its end is still to be waited for.
+    pub fn cancel(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until it has ended and its record says so.
+    pub async fn ended(&self) {
+        self.stop.closed().await;
+    }
+}
+
+/// Keeps an exec listed.
+#[derive(Debug)]
+pub(super) struct Listed {
+    live: Live,
+    id: Uuid,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Listed {
+    /// Turns true when somebody cancels the exec.
+    pub(super) fn stopped(&self) -> watch::Receiver<bool> {
+        self.stopped.clone()
+    }
+
+    pub(super) fn progress(&self) -> [Option<Progress>; 2] {
+        self.live.progress(self.id)
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.live.entries().remove(&self.id);
     }
 }

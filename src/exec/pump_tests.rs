@@ -1,4 +1,3 @@
-use super::super::spool::Spool;
 use super::*;
 use proptest::prelude::*;
 use tokio::io::AsyncWriteExt;
@@ -103,38 +102,6 @@ async fn a_reader_that_left_blocks_nobody() {
     drop(pieces);
     let captured = through(pattern(1_000_000), Sink::memory(5).with_live(live)).await;
     assert_eq!(captured.total, 1_000_000);
-}
-
-#[tokio::test]
-async fn a_file_gets_the_first_bytes_and_tells_how_many() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("x.stdout");
-    let bytes = pattern(1_000_000);
-    let spool = Spool::create(&path, 700_001);
-    let mut progress = spool.progress();
-    let follower = tokio::spawn(async move {
-        let mut seen = Vec::new();
-        while progress.changed().await.is_ok() {
-            seen.push(*progress.borrow_and_update());
-        }
-        seen
-    });
-    let captured = through(bytes.clone(), Sink::file(spool)).await;
-    assert_eq!((captured.total, captured.kept_bytes), (1_000_000, 700_001));
-    assert!(captured.kept.is_empty());
-    assert!(std::fs::read(&path).unwrap() == bytes[..700_001]);
-    let seen = follower.await.unwrap();
-    let last = seen.last().unwrap();
-    assert_eq!((last.kept, last.total), (700_001, 1_000_000));
-    assert!(seen.windows(2).all(|two| two[0].kept <= two[1].kept));
-}
-
-#[tokio::test]
-async fn a_file_that_cannot_be_made_fails_no_command() {
-    let spool = Spool::create(std::path::Path::new("/nowhere/x"), 100);
-    let captured = through(vec![1; 50], Sink::file(spool)).await;
-    assert_eq!((captured.total, captured.kept_bytes), (50, 0));
-    assert!(captured.truncated());
 }
 
 proptest! {

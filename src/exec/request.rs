@@ -1,6 +1,7 @@
 //! What a client asks to run, and the checks that make it valid. What is wrong with a request is found here, before
 //! anything runs.
 
+use super::pump::PIECE;
 use crate::cell::command::Command;
 use crate::config::ExecBounds;
 use crate::resources::{CellResources, MIB};
@@ -8,11 +9,13 @@ use crate::runtime::{Invalid, MIN_MEMORY_MIB, Settings, check_variables, merged}
 use crate::warden::protocol::TerminalSize;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// An exec request, its types checked and nothing else. Absent and null are both none.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+/// An exec request, its types checked and nothing else. Absent and null are both none. It is serialized only to tell
+/// whether two requests are the same.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct ExecRequest {
     /// `command`.
     pub command: String,
@@ -38,6 +41,8 @@ pub struct ExecRequest {
     pub pids: Option<u64>,
     /// `limits.cpu_secs`.
     pub cpu_secs: Option<u64>,
+    /// `detach`.
+    pub detach: bool,
 }
 
 /// How output bytes are written into the answer.
@@ -73,6 +78,8 @@ pub struct ValidExec {
     pub encoding: OutputEncoding,
     /// The cell's limits.
     pub resources: CellResources,
+    /// It is answered at once, and its output goes to files.
+    pub detach: bool,
     /// A terminal in the place of the three streams.
     pub terminal: Option<TerminalSize>,
     /// Whether somebody reads along; then there are buffers between the command and them.
@@ -93,7 +100,7 @@ const SLACK: usize = 8 * 1024;
 
 /// What a reader's and a writer's buffers may hold: the pieces on their way in both directions, as they are and as
 /// messages, and one message of the largest size that is being received.
-const LIVE_BYTES: u64 = 2 * MIB;
+const LIVE_BYTES: u64 = 3 * MIB;
 
 const MAX_CWD: usize = 4096;
 
@@ -111,13 +118,20 @@ impl ExecRequest {
             None | Some(0) => bounds.default_timeout_secs,
             Some(secs) => within("timeout_secs", secs, 0, bounds.max_timeout_secs)?,
         };
-        let cap = self.max_output_bytes.unwrap_or(bounds.default_output_bytes);
-        let cap = within("max_output_bytes", cap, 0, bounds.max_output_bytes)?;
-        let encoding = match self.output_encoding.as_deref() {
-            None | Some("utf8") => OutputEncoding::Utf8,
-            Some("base64") => OutputEncoding::Base64,
-            Some(_) => return Err(Invalid::one_of("output_encoding", ["utf8", "base64"])),
+        let (cap, most) = match self.detach {
+            false => (bounds.default_output_bytes, bounds.max_output_bytes),
+            true => (
+                bounds.max_detached_output_bytes,
+                bounds.max_detached_output_bytes,
+            ),
         };
+        let cap = within(
+            "max_output_bytes",
+            self.max_output_bytes.unwrap_or(cap),
+            0,
+            most,
+        )?;
+        let encoding = self.encoding()?;
         let base = [
             ("PATH", PATH),
             ("HOME", identity.home),
@@ -154,9 +168,19 @@ impl ExecRequest {
             cap: cap as usize,
             encoding,
             resources,
+            detach: self.detach,
             terminal: None,
             live: false,
         })
+    }
+
+    /// How output is to be written.
+    pub fn encoding(&self) -> Result<OutputEncoding, Invalid> {
+        match self.output_encoding.as_deref() {
+            None | Some("utf8") => Ok(OutputEncoding::Utf8),
+            Some("base64") => Ok(OutputEncoding::Base64),
+            Some(_) => Err(Invalid::one_of("output_encoding", ["utf8", "base64"])),
+        }
     }
 
     fn check_strings(&self) -> Result<(), Invalid> {
@@ -222,10 +246,13 @@ impl ExecRequest {
 impl ValidExec {
     /// Bytes of input and output that it may hold in memory.
     pub fn buffered_bytes(&self) -> u64 {
-        let kept = 2 * self.cap as u64;
-        let stdin = self.stdin.as_ref().map_or(0, |stdin| stdin.len() as u64);
+        // A piece of each stream is read while the one before it is written.
+        let output = match self.detach {
+            false => 2 * self.cap as u64,
+            true => 4 * PIECE as u64,
+        };
         let live = if self.live { LIVE_BYTES } else { 0 };
-        kept + stdin + live
+        output + live + self.stdin.as_ref().map_or(0, |stdin| stdin.len() as u64)
     }
 }
 

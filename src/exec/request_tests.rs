@@ -34,6 +34,7 @@ pub fn bounds() -> ExecBounds {
         max_timeout_secs: 3600,
         default_output_bytes: 1000,
         max_output_bytes: 2000,
+        max_detached_output_bytes: 64 << 20,
         max_buffered_bytes: 1,
         max_buffered_bytes_per_runtime: 1,
     }

@@ -9,10 +9,13 @@
 //! A full channel makes [`drain`](super::pump::drain) wait, so the pipe fills and the command blocks: a slow reader costs
 //! the server the channel and one piece. What is beyond a cap is counted and thrown away; that blocks nobody.
 
+use super::live::Spools;
+use super::outputs::{Outputs, Stream};
 use super::request::ValidExec;
-use super::spool::Spool;
+use super::spool::{Progress, Spool};
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
 
 /// What a stream gave.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -73,6 +76,13 @@ impl Sink {
     pub fn with_live(mut self, live: mpsc::Sender<Bytes>) -> Self {
         self.live = Some(live);
         self
+    }
+
+    fn progress(&self) -> Option<watch::Receiver<Progress>> {
+        match &self.keep {
+            Keep::File(spool) => Some(spool.progress()),
+            Keep::Memory { .. } => None,
+        }
     }
 
     /// Whether taking bytes may wait for somebody: then they go through [`Sink::put`].
@@ -161,5 +171,20 @@ impl Io {
             stdout: Sink::memory(exec.cap),
             stderr: Sink::memory(exec.cap),
         }
+    }
+
+    /// Input from the request, output kept in files up to the request's cap.
+    pub fn spooled(exec: &mut ValidExec, outputs: &Outputs, exec_id: Uuid) -> Self {
+        let cap = exec.cap as u64;
+        let file = |stream| Sink::file(Spool::new(outputs, exec_id, stream, cap));
+        Self {
+            stdin: exec.stdin.take().map_or(Input::Nothing, Input::Bytes),
+            stdout: file(Stream::Stdout),
+            stderr: file(Stream::Stderr),
+        }
+    }
+
+    pub(super) fn progress(&self) -> Spools {
+        [self.stdout.progress(), self.stderr.progress()]
     }
 }

@@ -1,10 +1,11 @@
 //! Output kept in a file while the command writes it, and followed by others meanwhile.
 
+use super::outputs::{Outputs, Stream};
 use bytes::Bytes;
 use std::fs::File;
-use std::io::Write;
-use std::path::Path;
+use std::io::{self, Write};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 /// How far a spool has come.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -18,22 +19,32 @@ pub struct Progress {
 /// The writing side. When it is dropped, followers learn that there is no more.
 #[derive(Debug)]
 pub struct Spool {
-    /// None once nothing more is kept.
-    file: Option<File>,
+    outputs: Outputs,
+    exec_id: Uuid,
+    stream: Stream,
     cap: u64,
+    file: State,
     progress: watch::Sender<Progress>,
 }
 
+#[derive(Debug)]
+enum State {
+    /// A command without output makes no file.
+    NotYet,
+    Open(File),
+    /// Nothing more is kept.
+    Closed,
+}
+
 impl Spool {
-    /// Keeps the first `cap` bytes in a new file at `path`. A file that can't be made is logged, and nothing is kept: the
-    /// command is not to fail for it. Blocks.
-    pub fn create(path: &Path, cap: u64) -> Self {
-        let file = File::create_new(path)
-            .inspect_err(|error| tracing::error!(%error, "making a file for a command's output"))
-            .ok();
+    /// Keeps the first `cap` bytes of an exec's output. What can't be kept is only counted: no command fails for it.
+    pub fn new(outputs: &Outputs, exec_id: Uuid, stream: Stream, cap: u64) -> Self {
         Self {
-            file,
+            outputs: outputs.clone(),
+            exec_id,
+            stream,
             cap,
+            file: State::NotYet,
             progress: watch::Sender::default(),
         }
     }
@@ -66,25 +77,40 @@ impl Spool {
 
     /// How many of the bytes are in the file now: all, or none and never any again.
     async fn write(&mut self, bytes: Bytes) -> u64 {
-        let Some(mut file) = self.file.take() else {
+        let state = std::mem::replace(&mut self.file, State::Closed);
+        if matches!(state, State::Closed) {
             return 0;
-        };
-        let count = bytes.len() as u64;
-        let written = tokio::task::spawn_blocking(move || {
-            file.write_all(&bytes)?;
-            Ok::<_, std::io::Error>(file)
-        });
-        match written.await {
-            Ok(Ok(file)) => {
-                self.file = Some(file);
-                count
-            }
-            Ok(Err(error)) => {
-                tracing::error!(%error, "keeping a command's output; the rest of it is only counted");
-                0
-            }
-            // The runtime is shutting down.
-            Err(_) => 0,
         }
+        let count = bytes.len() as u64;
+        let exec_id = self.exec_id;
+        if !self.outputs.reserve(count).await {
+            tracing::warn!(%exec_id, "no room for a command's output; the rest of it is only counted");
+            return 0;
+        }
+        let path = self.outputs.path(exec_id, self.stream);
+        let write = move || {
+            let mut file = match state {
+                State::Open(file) => file,
+                _ => File::create_new(path)?,
+            };
+            file.write_all(&bytes)?;
+            io::Result::Ok(file)
+        };
+        let written = tokio::task::spawn_blocking(write).await;
+        match written.map_err(io::Error::other).flatten() {
+            Ok(file) => {
+                self.file = State::Open(file);
+                return count;
+            }
+            Err(error) => {
+                tracing::error!(%exec_id, %error, "keeping a command's output; the rest of it is only counted");
+            }
+        }
+        self.outputs.release(count);
+        0
     }
 }
+
+#[cfg(test)]
+#[path = "spool_tests.rs"]
+mod tests;

@@ -57,6 +57,10 @@ impl StreamRequest {
         if terminal.is_some() && !stdin {
             return Err(Invalid::new("stdin", "must be `pipe` with a terminal"));
         }
+        if terminal.is_some() && self.exec.detach {
+            let problem = "must not be given together with `tty`: a terminal ends with its client";
+            return Err(Invalid::new("detach", problem));
+        }
         let bounds = ExecBounds {
             default_timeout_secs: bounds.max_timeout_secs,
             default_output_bytes: 0,
@@ -148,6 +152,11 @@ mod tests {
             request.stdin = Some("none".into());
         };
         assert_eq!(field(none), "stdin");
+        let alone = |request: &mut StreamRequest| {
+            request.tty = Some(true);
+            request.exec.detach = true;
+        };
+        assert_eq!(field(alone), "detach");
         let long = |request: &mut StreamRequest| request.exec.timeout_secs = Some(3601);
         assert_eq!(field(long), "timeout_secs");
     }

@@ -84,6 +84,17 @@ impl<T> Page<T> {
         let offset = start.saturating_add(request.offset).min(total);
         let limit = request.limit.unwrap_or(total.max(1));
         let items: Vec<T> = all.into_iter().skip(offset).take(limit).collect();
+        Self::of(items, limit, offset, total, id)
+    }
+
+    /// The page of these items, which begin at `offset` of a list of `total`.
+    pub fn of(
+        items: Vec<T>,
+        limit: usize,
+        offset: usize,
+        total: usize,
+        id: impl Fn(&T) -> Uuid,
+    ) -> Self {
         let more = offset + items.len() < total;
         let next_cursor = items.last().filter(|_| more).map(|last| encode(id(last)));
         Self {

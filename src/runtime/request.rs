@@ -10,11 +10,12 @@ use super::policy::{Egress, IdlePolicy, TokenSaving};
 use super::sizes::HostSizes;
 use crate::profile::Limit;
 use crate::warden::protocol::Filesystem;
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// A create request, its types checked and nothing else. Absent and null are both none; the flat words of old clients
-/// stand beside the nested ones, which win.
-#[derive(Debug, Default, Clone, PartialEq)]
+/// stand beside the nested ones, which win. It is serialized only to tell whether two requests are the same.
+#[derive(Debug, Default, Clone, PartialEq, Serialize)]
 pub struct CreateRequest {
     /// `name`.
     pub name: Option<String>,

@@ -80,13 +80,23 @@ impl Runtimes {
         tenant: TenantId,
         request: CreateRequest,
     ) -> Result<Arc<Runtime>, RuntimeError> {
+        self.create_as(Uuid::now_v7(), tenant, request).await
+    }
+
+    /// As [`Runtimes::create`], with an id that the caller has noted.
+    pub async fn create_as(
+        &self,
+        id: Uuid,
+        tenant: TenantId,
+        request: CreateRequest,
+    ) -> Result<Arc<Runtime>, RuntimeError> {
         let valid = request.validate(&self.0.profiles, &self.0.host)?;
         let settings = &valid.settings;
         if settings.filesystem == Filesystem::Persistent && !self.0.host.has_room(settings.disk_mib)
         {
             return Err(RuntimeError::NoRoom(settings.disk_mib));
         }
-        let runtime = self.0.reserve(tenant, valid)?;
+        let runtime = self.0.reserve(id, tenant, valid)?;
         let (inner, created) = (self.0.clone(), runtime.clone());
         let task = tokio::spawn(async move { inner.build(&created).await });
         match tokio::time::timeout(CREATE_WAIT, task).await {
@@ -167,7 +177,12 @@ impl Runtimes {
 
 impl Inner {
     /// Takes the name, so that no two creations race for it.
-    fn reserve(&self, tenant: TenantId, valid: ValidCreate) -> Result<Arc<Runtime>, RuntimeError> {
+    fn reserve(
+        &self,
+        id: Uuid,
+        tenant: TenantId,
+        valid: ValidCreate,
+    ) -> Result<Arc<Runtime>, RuntimeError> {
         let mut tries = 0;
         loop {
             let (name, chosen) = match &valid.name {
@@ -179,14 +194,7 @@ impl Inner {
                 updated_at: now(),
             };
             let settings = valid.settings.clone();
-            let runtime = Arc::new(Runtime::new(
-                Uuid::now_v7(),
-                tenant,
-                name,
-                settings,
-                now(),
-                state,
-            ));
+            let runtime = Arc::new(Runtime::new(id, tenant, name, settings, now(), state));
             tries += 1;
             match self.catalogue.insert(runtime.clone()) {
                 Err(RuntimeError::Exists(_)) if !chosen && tries < 100 => continue,

@@ -5,7 +5,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use std::path::Path;
 
 /// Step N brings the schema from version N to N + 1; SQLite's `user_version` holds the version.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE tenants (
         id TEXT PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
@@ -29,7 +30,49 @@ const STEPS: &[&str] = &["
         updated_at TEXT NOT NULL,
         UNIQUE (tenant_id, name)
     ) STRICT;
-"];
+",
+    "
+    -- Ids are UUIDv7: their order is that of the starts, and the start's time is read from them.
+    CREATE TABLE execs (
+        id BLOB PRIMARY KEY CHECK (length(id) = 16),
+        tenant_id TEXT NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+        -- Not a reference: records outlive their runtimes.
+        runtime_id TEXT NOT NULL,
+        runtime_name TEXT NOT NULL,
+        command TEXT NOT NULL,
+        detached INTEGER NOT NULL CHECK (detached IN (0, 1)),
+        outcome TEXT NOT NULL,
+        -- Milliseconds since 1970.
+        ended_at INTEGER,
+        report TEXT NOT NULL CHECK (json_valid(report)),
+        -- Bytes of output that are kept, in files or in the last two columns.
+        kept INTEGER NOT NULL CHECK (kept >= 0),
+        in_files INTEGER NOT NULL CHECK (in_files IN (0, 1)),
+        stdout BLOB,
+        stderr BLOB
+    ) STRICT;
+    CREATE INDEX execs_of_tenant ON execs (tenant_id, id);
+    CREATE INDEX execs_running ON execs (id) WHERE outcome = 'running';
+    CREATE INDEX execs_kept ON execs (id, kept) WHERE kept > 0;
+
+    CREATE TABLE idempotency_keys (
+        tenant_id TEXT NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+        -- The operation, and the runtime where it has one.
+        scope TEXT NOT NULL,
+        key TEXT NOT NULL,
+        request BLOB NOT NULL CHECK (length(request) = 32),
+        -- The exec or runtime that the request made.
+        subject BLOB NOT NULL CHECK (length(subject) = 16),
+        -- The answer's body, where the subject's own row does not say it.
+        answer TEXT,
+        -- Milliseconds since 1970.
+        created_at INTEGER NOT NULL,
+        PRIMARY KEY (tenant_id, scope, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX idempotency_keys_by_subject ON idempotency_keys (subject);
+    CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
+",
+];
 
 /// Applies the steps that are missing, each in a transaction of its own.
 pub(super) fn apply(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {

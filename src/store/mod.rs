@@ -1,12 +1,19 @@
-//! Durable state in one SQLite file: tenants, token hashes, runtimes. The only place with SQL.
+//! Durable state in one SQLite file: tenants, token hashes, runtimes, exec records, idempotency keys. The only place with
+//! SQL.
 //!
-//! One thread owns the connection and does one job after the other; callers wait for their answer without blocking the
-//! async runtime. What every request needs is kept in memory by `tenant` and `runtime` and read from here once, at
-//! start.
+//! One thread owns the connection that writes and does one job after the other; another one answers questions that may
+//! look at many rows, so that they keep no write waiting. Callers wait for their answer without blocking the async
+//! runtime. What every request needs is kept in memory by `tenant` and `runtime` and read from here once, at start.
 
+mod exec_queries;
+mod execs;
+mod keys;
 mod migrations;
 mod rows;
 
+pub use exec_queries::{ExecFilter, ExecPage, first_id_at};
+pub use execs::{Evicted, ExecBatch, ExecChange, ExecRow, ExecWrite};
+pub use keys::KeyRow;
 pub use rows::{RuntimeRow, Snapshot, TenantRow, TokenRow};
 
 use rusqlite::Connection;
@@ -77,10 +84,11 @@ impl StoreError {
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// A handle to the database; cheap to clone. The thread ends with the last handle.
+/// A handle to the database; cheap to clone. The threads end with the last handle.
 #[derive(Debug, Clone)]
 pub struct Store {
     jobs: mpsc::Sender<Job>,
+    questions: mpsc::Sender<Job>,
 }
 
 impl Store {
@@ -90,34 +98,69 @@ impl Store {
             path: path.to_owned(),
             source,
         };
-        let mut connection = Connection::open(path).map_err(open)?;
-        configure(&connection).map_err(open)?;
-        migrations::apply(&mut connection, path)?;
-
-        let (jobs, queue) = mpsc::channel::<Job>();
-        std::thread::Builder::new()
-            .name("store".into())
-            .spawn(move || queue.into_iter().for_each(|job| job(&mut connection)))
-            .map_err(StoreError::Thread)?;
-        Ok(Self { jobs })
+        let connect = || {
+            let connection = Connection::open(path)?;
+            configure(&connection).map(|()| connection)
+        };
+        let mut writer = connect().map_err(open)?;
+        migrations::apply(&mut writer, path)?;
+        let reader = connect().map_err(open)?;
+        reader
+            .pragma_update(None, "query_only", true)
+            .map_err(open)?;
+        Ok(Self {
+            jobs: serve("store", writer)?,
+            questions: serve("store-reader", reader)?,
+        })
     }
 
-    /// Runs `job` on the database thread. It is carried out even if the caller stops waiting.
+    /// Runs `job` on the writing thread. It is carried out even if the caller stops waiting.
     async fn call<T, F>(&self, operation: &'static str, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let (answer, wait) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            // The caller may have gone meanwhile.
-            let _ = answer.send(job(connection));
-        });
-        self.jobs.send(job).map_err(|_| StoreError::Gone)?;
-        wait.await
-            .map_err(|_| StoreError::Gone)?
-            .map_err(|source| named(operation, source))
+        ask(&self.jobs, operation, job).await
     }
+
+    /// Runs `question` on the reading thread, which sees everything that was written before.
+    async fn read<T, F>(&self, operation: &'static str, question: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        ask(&self.questions, operation, question).await
+    }
+}
+
+/// A thread that owns the connection and does what it is sent, until nobody can send any more.
+fn serve(name: &str, mut connection: Connection) -> Result<mpsc::Sender<Job>, StoreError> {
+    let (jobs, queue) = mpsc::channel::<Job>();
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || queue.into_iter().for_each(|job| job(&mut connection)))
+        .map_err(StoreError::Thread)?;
+    Ok(jobs)
+}
+
+async fn ask<T, F>(
+    thread: &mpsc::Sender<Job>,
+    operation: &'static str,
+    job: F,
+) -> Result<T, StoreError>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+{
+    let (answer, wait) = oneshot::channel();
+    let job: Job = Box::new(move |connection| {
+        // The caller may have gone meanwhile.
+        let _ = answer.send(job(connection));
+    });
+    thread.send(job).map_err(|_| StoreError::Gone)?;
+    wait.await
+        .map_err(|_| StoreError::Gone)?
+        .map_err(|source| named(operation, source))
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
@@ -136,125 +179,5 @@ fn named(operation: &'static str, source: rusqlite::Error) -> StoreError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use uuid::Uuid;
-
-    fn runtime(tenant: Uuid, name: &str) -> RuntimeRow {
-        RuntimeRow {
-            id: Uuid::now_v7(),
-            tenant,
-            name: name.into(),
-            status: "creating".into(),
-            settings: "{}".into(),
-            created_at: "2026-01-01T00:00:00Z".into(),
-            updated_at: "2026-01-01T00:00:00Z".into(),
-        }
-    }
-
-    #[tokio::test]
-    async fn what_was_written_is_there_after_reopening() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("t.db");
-        let tenant = TenantRow {
-            id: Uuid::now_v7(),
-            name: "default".into(),
-        };
-        let row = runtime(tenant.id, "a");
-        {
-            let store = Store::open(&path).unwrap();
-            store.insert_tenant(tenant.clone()).await.unwrap();
-            store.replace_admin_token(tenant.id, [7; 32]).await.unwrap();
-            store.insert_runtime(row.clone()).await.unwrap();
-            store
-                .set_status(row.id, "running", "2026-01-02T00:00:00Z")
-                .await
-                .unwrap();
-        }
-        let snapshot = Store::open(&path).unwrap().snapshot().await.unwrap();
-        assert_eq!(snapshot.tenants, std::slice::from_ref(&tenant));
-        assert_eq!(
-            snapshot.tokens,
-            [TokenRow {
-                hash: [7; 32],
-                tenant: tenant.id
-            }]
-        );
-        let expected = RuntimeRow {
-            status: "running".into(),
-            updated_at: "2026-01-02T00:00:00Z".into(),
-            ..row
-        };
-        assert_eq!(snapshot.runtimes, [expected]);
-    }
-
-    #[tokio::test]
-    async fn names_are_unique_per_tenant_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("t.db")).unwrap();
-        let tenants = [Uuid::now_v7(), Uuid::now_v7()];
-        for (id, name) in tenants.into_iter().zip(["a", "b"]) {
-            store
-                .insert_tenant(TenantRow {
-                    id,
-                    name: name.into(),
-                })
-                .await
-                .unwrap();
-        }
-        store
-            .insert_runtime(runtime(tenants[0], "x"))
-            .await
-            .unwrap();
-        store
-            .insert_runtime(runtime(tenants[1], "x"))
-            .await
-            .unwrap();
-        let again = store.insert_runtime(runtime(tenants[0], "x")).await;
-        assert!(matches!(again, Err(StoreError::Taken)), "{again:?}");
-    }
-
-    #[tokio::test]
-    async fn a_runtime_of_no_tenant_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("t.db")).unwrap();
-        let orphan = store.insert_runtime(runtime(Uuid::now_v7(), "x")).await;
-        assert!(matches!(orphan, Err(StoreError::Sql { .. })), "{orphan:?}");
-    }
-
-    #[tokio::test]
-    async fn a_new_admin_token_replaces_the_old_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("t.db")).unwrap();
-        let tenant = Uuid::now_v7();
-        store
-            .insert_tenant(TenantRow {
-                id: tenant,
-                name: "default".into(),
-            })
-            .await
-            .unwrap();
-        store.replace_admin_token(tenant, [1; 32]).await.unwrap();
-        store.replace_admin_token(tenant, [2; 32]).await.unwrap();
-        let tokens = store.snapshot().await.unwrap().tokens;
-        assert_eq!(
-            tokens,
-            [TokenRow {
-                hash: [2; 32],
-                tenant
-            }]
-        );
-    }
-
-    #[test]
-    fn a_newer_schema_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("t.db");
-        let connection = Connection::open(&path).unwrap();
-        connection
-            .pragma_update(None, "user_version", 9_999)
-            .unwrap();
-        let message = Store::open(&path).unwrap_err().to_string();
-        assert!(message.contains("schema version 9999"), "{message}");
-    }
-}
+#[path = "tests.rs"]
+mod tests;

@@ -2,7 +2,7 @@
 
 use crate::needs;
 use crate::support::probe::{base64, unbase64};
-use crate::support::{api, assert_error, bound, runtime, runtime_with, together};
+use crate::support::{api, bound, runtime, runtime_with, together};
 use serde_json::json;
 
 #[test]
@@ -243,18 +243,4 @@ fn used_up_cpu_seconds_end_the_command_as_xcpu() {
     assert_eq!(exec.data["signal"], "XCPU");
     let used = exec.number("cpu_ms");
     assert!((900..2_500).contains(&used), "{exec:?}");
-}
-
-#[test]
-fn detach_is_not_pretended() {
-    needs!(Root);
-    let _turn = together();
-    let reply = runtime().try_exec(&json!({"command": "true", "detach": true}));
-    assert!(matches!(reply.status, 422 | 501), "{}", reply.text());
-    let code = if reply.status == 501 {
-        "unimplemented"
-    } else {
-        "invalid_argument"
-    };
-    assert_error(&reply, reply.status, code);
 }

@@ -5,7 +5,7 @@ use super::frames::Frame;
 use crate::exec::{Execution, LiveOutput, Stream};
 use bytes::Bytes;
 
-/// Dropping it kills the command, unless that has ended.
+/// Dropping it kills the command, unless that has ended or was detached.
 #[derive(Debug)]
 pub struct Follow {
     output: LiveOutput,
@@ -13,6 +13,8 @@ pub struct Follow {
     /// How many bytes of stdout and of stderr the client still wants; none is all.
     room: [Option<u64>; 2],
     truncated: [bool; 2],
+    /// Whether its id is still to be told.
+    announce: bool,
 }
 
 /// What is to be said next.
@@ -27,18 +29,23 @@ pub enum Next {
 }
 
 impl Follow {
-    /// Follows a command; `cap` is how many bytes of each output its client wants.
-    pub fn new(output: LiveOutput, execution: Execution, cap: Option<u64>) -> Self {
+    /// Follows a command; `cap` is how many bytes of each output its client wants. `announce` tells the exec's id first,
+    /// so that a client of a detached command can ask for it later.
+    pub fn new(output: LiveOutput, execution: Execution, cap: Option<u64>, announce: bool) -> Self {
         Self {
             output,
             execution,
             room: [cap; 2],
             truncated: [false; 2],
+            announce,
         }
     }
 
     /// What comes next. Nothing is lost when the wait is cancelled; nothing comes after the last thing.
     pub async fn next(&mut self) -> Next {
+        if std::mem::take(&mut self.announce) {
+            return Next::Output(Frame::started(self.execution.exec_id));
+        }
         while let Some((stream, piece)) = self.output.next().await {
             let piece = self.cut(stream, piece);
             if !piece.is_empty() {

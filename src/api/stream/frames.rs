@@ -1,10 +1,10 @@
 //! Frames as JSON: one object with a `type` per text message.
 
 use super::super::error::ApiError;
+use super::super::exec_body;
 use super::super::exec_view::ExecView;
-use super::super::execs;
 use super::super::fields::{Fields, parse_json};
-use crate::exec::{Finished, Stream, StreamRequest, terminal_size};
+use crate::exec::{Finished, Report, Stream, StreamRequest, terminal_size};
 use crate::runtime::Invalid;
 use crate::warden::protocol::{CommandSignal, TerminalSize};
 use axum::http::StatusCode;
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 /// Most bytes of input in one frame.
 pub const MAX_STDIN: usize = 256 * 1024;
@@ -38,6 +39,7 @@ const START: &[&str] = &[
     "stdin",
     "timeout_secs",
     "limits",
+    "detach",
 ];
 
 /// What a client says after `start`.
@@ -102,7 +104,7 @@ fn start(raw: &RawValue) -> Result<StreamRequest, ApiError> {
     let fields = Fields::of_body(raw, START)?;
     fields.deny_unknown()?;
     Ok(StreamRequest {
-        exec: execs::common(&fields)?,
+        exec: exec_body::common(&fields)?,
         tty: fields.boolean("tty")?,
         rows: fields.whole("rows")?,
         cols: fields.whole("cols")?,
@@ -159,10 +161,7 @@ pub struct Frame {
 impl Frame {
     /// A piece of output.
     pub fn output(stream: Stream, bytes: &[u8]) -> Self {
-        let kind = match stream {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        };
+        let kind = stream.as_str();
         let mut json = String::with_capacity(48 + bytes.len().div_ceil(3) * 4);
         json.push_str("{\"type\":\"");
         json.push_str(kind);
@@ -182,7 +181,14 @@ impl Frame {
         }
     }
 
-    /// How it ended; `truncated` as in [`ExecView::streamed`].
+    /// The id of a command that will go on without its client.
+    pub fn started(exec_id: Uuid) -> Self {
+        let json = json!({ "type": "started", "exec_id": exec_id }).to_string();
+        let kind = "started";
+        Self { kind, json }
+    }
+
+    /// How it ended; `truncated` as in [`ExecView::new`].
     pub fn exit(finished: &Finished, truncated: [bool; 2]) -> Self {
         #[derive(Serialize)]
         struct Exit<'a> {
@@ -191,10 +197,13 @@ impl Frame {
             #[serde(flatten)]
             view: ExecView<'a>,
         }
+        let verdict = &finished.verdict;
+        let report = Report::from(finished);
+        let outcome = verdict.outcome.as_str();
         let exit = Exit {
             r#type: "exit",
-            code: finished.verdict.exit_code,
-            view: ExecView::streamed(finished, truncated),
+            code: verdict.exit_code,
+            view: ExecView::new(finished.exec_id, outcome, &report, truncated, None),
         };
         // Plain numbers and strings: this can't fail.
         let json = serde_json::to_string(&exit).unwrap_or_default();

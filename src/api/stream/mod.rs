@@ -29,7 +29,9 @@ pub use upgrade::Handover;
 use super::App;
 use super::auth::Caller;
 use super::error::ApiError;
+use super::idempotency::MaybeKey;
 use super::runtimes::Key;
+use crate::runtime::Invalid;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use session::Session;
@@ -41,8 +43,13 @@ pub async fn stream(
     State(app): State<Arc<App>>,
     caller: Caller,
     Key(key): Key,
+    MaybeKey(once): MaybeKey,
     mut request: Request,
 ) -> Result<Response, ApiError> {
+    if once.is_some() {
+        let problem = "can't be used with a stream, which is not kept to be sent again";
+        return Err(Invalid::new("Idempotency-Key", problem).into());
+    }
     let response = upgrade::response(&request)?;
     app.runtimes.get_running(caller.tenant, &key).await?;
     let handover = upgrade::handover(&request)?;

@@ -6,7 +6,7 @@ use super::command::Command;
 use super::follow::Follow;
 use super::frames;
 use super::line::{End, Line, MAX_MESSAGE};
-use crate::exec::{Identity, Input, Io, StreamRequest, live_input};
+use crate::exec::{Input, StreamRequest, live_input};
 use crate::tenant::TenantId;
 use axum::http::StatusCode;
 use hyper::upgrade::Upgraded;
@@ -89,15 +89,14 @@ impl Session {
 
     /// From a request to a running command.
     async fn start(&self, line: &Line, request: StreamRequest) -> Result<Command, End> {
+        let detach = request.exec.detach;
         let starting = async {
             let app = &self.app;
-            let runtime = app.runtimes.get_running(self.tenant, &self.key).await?;
-            let profile = execs::profile(app, &runtime)?;
-            let identity = Identity {
-                user: &profile.user,
-                home: &profile.home,
-            };
-            let valid = request.validate(&runtime.settings, identity, &app.config.exec)?;
+            let (runtime, valid) =
+                execs::check(app, self.tenant, &self.key, |settings, identity, bounds| {
+                    request.validate(settings, identity, bounds)
+                })
+                .await?;
             let permit = app.executor.admit(&runtime, &valid.exec).await?;
             let (stdin, input) = match valid.stdin {
                 true => {
@@ -106,19 +105,20 @@ impl Session {
                 }
                 false => (None, Input::Nothing),
             };
-            let (io, output) = Io::unkept(input).live();
-            let mut execution = app.executor.start(permit, runtime, valid.exec, io);
+            let (mut execution, output) =
+                execs::start_live(app, permit, runtime, valid.exec, input);
             execution.started().await?;
             let control = execution.control().cloned();
+            let follow = Follow::new(output, execution, None, detach);
             Ok::<_, ApiError>(Command {
                 stdin,
                 control,
-                follow: Follow::new(output, execution, None),
+                follow,
             })
         };
         tokio::select! {
             started = starting => started.map_err(End::failed),
-            () = line.socket.closed() => Err(End::Gone),
+            () = line.socket.closed(), if !detach => Err(End::Gone),
         }
     }
 }

@@ -1,0 +1,69 @@
+//! Query strings, and paging on the wire.
+
+use super::App;
+use super::error::ApiError;
+use crate::runtime::{Invalid, Page, PageRequest};
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// The parameters of a query string. Unknown ones are ignored, as old clients expect.
+#[derive(Debug)]
+pub struct Params(Vec<(String, String)>);
+
+impl FromRequestParts<Arc<App>> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let query = Query::from_request_parts(parts, app).await;
+        let Query(pairs) =
+            query.map_err(|_| Invalid::new("query", "is not a valid query string"))?;
+        Ok(Self(pairs))
+    }
+}
+
+impl Params {
+    /// A parameter's last value; empty is absent.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.0.iter().rev();
+        pairs
+            .find(|(key, value)| key == name && !value.is_empty())
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// A whole number.
+    pub fn whole(&self, name: &str) -> Result<Option<u64>, Invalid> {
+        let problem = |_| Invalid::new(name, "must be a whole number, not negative");
+        self.get(name)
+            .map(|text| text.parse().map_err(problem))
+            .transpose()
+    }
+
+    /// `true` or `false`, and `1` or `0`.
+    pub fn boolean(&self, name: &str) -> Result<Option<bool>, Invalid> {
+        match self.get(name) {
+            None => Ok(None),
+            Some("true" | "1") => Ok(Some(true)),
+            Some("false" | "0") => Ok(Some(false)),
+            Some(_) => Err(Invalid::one_of(name, ["true", "false"])),
+        }
+    }
+
+    /// `limit`, `offset` and `after`.
+    pub fn page(&self) -> Result<PageRequest, Invalid> {
+        PageRequest::parse(self.get("limit"), self.get("offset"), self.get("after"))
+    }
+}
+
+/// The six keys that every list has.
+pub fn pagination<T>(page: &Page<T>) -> Value {
+    json!({
+        "next_cursor": page.next_cursor,
+        "has_more": page.next_cursor.is_some(),
+        "limit": page.limit,
+        "offset": page.offset,
+        "total": page.total,
+        "next_offset": page.next_offset(),
+    })
+}
