@@ -112,8 +112,10 @@ fn kernel() -> Result<String, String> {
 }
 
 fn user_namespaces(base: u32) -> Result<String, String> {
+    // Once as for idmapped mounts, once as a cell does it.
     userns::mapped(base)
-        .map(|_| String::new())
+        .and_then(|_| userns::try_unshare_as(base))
+        .map(|()| String::new())
         .map_err(|error| {
             format!(
                 "{}; see sysctl user.max_user_namespaces and the host's LSM",

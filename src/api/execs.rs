@@ -188,12 +188,19 @@ async fn started(app: &App, mut execution: Execution, grace: Duration) -> Result
     let exec_id = execution.exec_id;
     // From here on a client that hangs up changes nothing.
     execution.detach();
-    execution.started().await?;
-    if let Ok(Err(error @ ExecError::Invalid(_))) =
-        tokio::time::timeout(grace, execution.finished()).await
-    {
-        app.executor.records().release_key(exec_id);
-        app.executor.records().forget(exec_id);
+    let refused = match execution.started().await {
+        Err(error) => Some(error),
+        // What is wrong with the working directory shows a moment after the start.
+        Ok(()) => match tokio::time::timeout(grace, execution.finished()).await {
+            Ok(Err(error @ ExecError::Invalid(_))) => Some(error),
+            _ => None,
+        },
+    };
+    if let Some(error) = refused {
+        if error.ran_nothing() {
+            app.executor.records().release_key(exec_id);
+            app.executor.records().forget(exec_id);
+        }
         return Err(error.into());
     }
     Ok(running(exec_id))

@@ -2,6 +2,7 @@
 //! another protocol's (a WebSocket) stays one: it keeps its place, is waited for and ended like any other.
 
 use super::stream::Handover;
+use crate::sys::polled::register;
 use axum::Router;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -10,6 +11,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +23,12 @@ const HEAD_WAIT: Duration = Duration::from_secs(30);
 
 /// A client that takes nothing of its answer for so many milliseconds is given up: TCP_USER_TIMEOUT, tcp(7).
 const SEND_WAIT_MS: u32 = 60_000;
+
+/// Most bytes of a request's head, and of what is read ahead for one connection.
+const HEAD_BYTES: usize = 64 * 1024;
+
+/// What a client that sends no more may still wait for: an answer that is nearly there.
+const GONE_WAIT: Duration = Duration::from_millis(20);
 
 /// Pause when the process has run out of descriptors: accepting again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -93,10 +101,12 @@ async fn serve(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool
     if let Err(error) = prepare(&stream) {
         tracing::debug!(%error, "setting socket options");
     }
+    let gone = gone(stream.as_fd().try_clone_to_owned());
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WAIT);
+        .header_read_timeout(HEAD_WAIT)
+        .max_buf_size(HEAD_BYTES);
     let handover = Handover::new(stop.clone());
     let router = TowerToHyperService::new(router);
     let offered = handover.clone();
@@ -110,6 +120,11 @@ async fn serve(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool
     tokio::pin!(connection);
     let served = tokio::select! {
         served = &mut connection => served,
+        () = gone => match tokio::time::timeout(GONE_WAIT, &mut connection).await {
+            Ok(served) => served,
+            // Dropping the connection drops what works for it.
+            Err(_) => return,
+        },
         _ = async { stop.wait_for(|stop| *stop).await.is_ok() } => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -123,6 +138,27 @@ async fn serve(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool
                 session.await;
             }
         }
+    }
+}
+
+/// Resolves when the client has sent its last byte, as far as can be seen. hyper looks for that by reading and stops once
+/// there is something to read: a client that sends a further request, or anything, and hangs up would leave its command
+/// running. The kernel tells it by an event of its own (EPOLLRDHUP, epoll_ctl(2)), which needs a descriptor of its own.
+async fn gone(socket: std::io::Result<OwnedFd>) {
+    let closed = async {
+        let socket = register(socket?)?;
+        loop {
+            let mut guard = socket.readable().await?;
+            if guard.ready().is_read_closed() {
+                return Ok(());
+            }
+            guard.clear_ready();
+        }
+    };
+    let closed: std::io::Result<()> = closed.await;
+    if let Err(error) = closed {
+        tracing::debug!(%error, "watching a connection");
+        std::future::pending().await
     }
 }
 

@@ -1,75 +1,28 @@
-//! One exec from permit to outcome, on one screen: [`drive`].
-//!
-//! It runs in a task of its own that ends when the cell is gone. The caller holds nothing but the wait: a caller that is
-//! dropped (its client hung up) makes the task kill the command, and the slot is free again only when it is dead.
+//! Runs commands. Each has a task of its own ([`drive`](super::drive)) that ends when its cell is gone. The caller holds
+//! nothing but the wait: a caller that is dropped (its client hung up) makes the task kill the command, and the slot is
+//! free again only when it is dead.
 
-use super::admission::{Admission, AdmissionError, BufferReservation, Permit};
-use super::deadline::time_is_up;
+use super::admission::{Admission, BufferReservation, Permit};
+use super::control::Control;
+use super::drive::{Job, Stop, drive};
+use super::error::ExecError;
 use super::live::{Live, LiveExec};
-use super::outcome::{Facts, Killed, NeverRan, Verdict, judge};
+use super::outcome::Verdict;
 use super::outputs::Stream;
-use super::pump::{drain, feed, raised};
 use super::record::{RUNNING, shortened};
 use super::recording::Recording;
 use super::records::Records;
 use super::request::ValidExec;
-use super::sink::{Captured, Input, Io};
+use super::sink::{Captured, Io};
 use crate::resources::Usage;
-use crate::runtime::{Invalid, Runtime};
-use crate::store::{ExecRow, KeyRow, StoreError};
+use crate::runtime::Runtime;
+use crate::store::{ExecRow, KeyRow};
 use crate::tenant::TenantId;
-use crate::warden::client::{Ended, ExecRequest, RunningExec, Signals, Warden, WardenError};
-use crate::warden::protocol::{CommandSignal, Failure, TerminalSize};
-use crate::warden::streams::Streams;
-use crate::warden::terminal::Terminal;
+use crate::warden::client::Warden;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
-
-/// How long the pipes may stay open after the cell is gone, before what was read has to do.
-const DRAIN_WAIT: Duration = Duration::from_secs(2);
-
-/// How long a kill may take before the warden is taken to be stuck.
-const KILL_WAIT: Duration = Duration::from_secs(30);
-
-/// Why there is no result.
-#[derive(Debug, thiserror::Error)]
-pub enum ExecError {
-    /// It was not admitted.
-    #[error(transparent)]
-    Admission(#[from] AdmissionError),
-    /// The request turned out to be impossible when it was tried.
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
-    /// That it runs could not be stored, so it does not.
-    #[error("storing the record of an exec")]
-    Record(#[source] StoreError),
-    /// The warden did not start it.
-    #[error("starting a command")]
-    Start(#[source] WardenError),
-    /// The warden died while it ran.
-    #[error(
-        "the launcher was restarted while the command ran; the command was killed and its outcome is unknown"
-    )]
-    Lost {
-        /// The exec.
-        exec_id: Uuid,
-    },
-    /// The cell could not be built.
-    #[error("the cell of exec {exec_id} could not be built")]
-    Setup {
-        /// The exec.
-        exec_id: Uuid,
-    },
-    /// The task ended early.
-    #[error("the task of exec {exec_id} ended early")]
-    Interrupted {
-        /// The exec.
-        exec_id: Uuid,
-    },
-}
 
 /// A command that ran.
 #[derive(Debug)]
@@ -293,219 +246,6 @@ impl Execution {
             let _ = waiting.send(());
         }
     }
-}
-
-/// What a client can do to its running command. After the end nothing happens any more.
-#[derive(Debug, Clone)]
-pub struct Control {
-    signals: Signals,
-    terminal: Option<Arc<Terminal>>,
-}
-
-impl Control {
-    /// Sends a signal to the process group of the main process.
-    pub fn signal(&self, signal: CommandSignal) {
-        self.signals.send(signal);
-    }
-
-    /// Changes the terminal's size; false where there is no terminal.
-    pub fn resize(&self, size: TerminalSize) -> bool {
-        let Some(terminal) = &self.terminal else {
-            return false;
-        };
-        if let Err(error) = terminal.resize(size) {
-            tracing::debug!(%error, "resizing a terminal");
-        }
-        true
-    }
-}
-
-/// What the task of a command is given.
-struct Job {
-    exec_id: Uuid,
-    warden: Warden,
-    permit: Permit,
-    runtime: Arc<Runtime>,
-    exec: ValidExec,
-    io: Io,
-    started: oneshot::Sender<Control>,
-    stop: Stop,
-}
-
-/// The life of one command.
-async fn drive(job: Job) -> Result<Finished, ExecError> {
-    let Job {
-        exec_id,
-        warden,
-        permit,
-        runtime,
-        exec,
-        io,
-        started,
-        stop,
-    } = job;
-    let request = ExecRequest {
-        runtime: runtime.id,
-        runtime_resources: runtime.settings.resources(),
-        cell_resources: exec.resources,
-        hostname: runtime.name.clone(),
-        command: exec.command.encode(),
-        stdin: exec.terminal.is_none() && !matches!(io.stdin, Input::Nothing),
-        terminal: exec.terminal,
-    };
-    let (mut running, streams) = warden
-        .exec(request)
-        .await
-        .map_err(|error| start_error(error, &exec))?;
-    if let Some(signals) = running.signals() {
-        let terminal = streams.terminal();
-        let _ = started.send(Control { signals, terminal });
-    }
-    let began = Instant::now();
-    let pipes = Pipes::open(streams, io);
-
-    let timeout = time_is_up(exec.timeout, runtime.paused());
-    let (ended, killed) = until_ended(&mut running, timeout, stop.wanted()).await;
-    let duration = began.elapsed();
-    let reservation = permit.ended();
-    let (stdout, stderr) = pipes.close().await;
-    let ended = ended.ok_or(ExecError::Lost { exec_id })?;
-
-    let facts = Facts {
-        end: ended.end,
-        oom_killed: ended.oom_killed,
-        cpu_exceeded: ended.cpu_exceeded,
-        killed,
-    };
-    let verdict = judge(&facts).map_err(|never| match never {
-        NeverRan::Cwd(why) => cwd_refused(&exec.command.cwd, &why).into(),
-        NeverRan::ArgumentsTooLong => arguments_too_long(exec.command.args.is_empty()).into(),
-        NeverRan::Setup => ExecError::Setup { exec_id },
-    })?;
-    Ok(Finished {
-        exec_id,
-        verdict,
-        duration_ms: u64::try_from(duration.as_millis())
-            .unwrap_or(u64::MAX)
-            .max(1),
-        stdout,
-        stderr,
-        usage: ended.usage,
-        reservation,
-    })
-}
-
-/// Waits for the end, and brings it about when the time is up or nobody wants the result. None when the warden is lost.
-async fn until_ended(
-    running: &mut RunningExec,
-    timeout: impl Future<Output = ()>,
-    cancelled: impl Future<Output = ()>,
-) -> (Option<Ended>, Option<Killed>) {
-    let kill = tokio::select! {
-        biased;
-        ended = running.ended() => return (ended.ok(), None),
-        () = cancelled => Killed::Cancelled,
-        () = timeout => Killed::TimedOut,
-    };
-    running.kill();
-    let ended = tokio::time::timeout(KILL_WAIT, running.ended()).await;
-    (ended.ok().and_then(Result::ok), Some(kill))
-}
-
-/// Who may want a command to stop.
-struct Stop {
-    runtime: Arc<Runtime>,
-    /// Its sender is dropped when nobody waits for the command, and used when nobody is to.
-    abandoned: oneshot::Receiver<()>,
-    cancelled: watch::Receiver<bool>,
-    shutdown: watch::Receiver<bool>,
-}
-
-impl Stop {
-    /// Resolves when the client is gone, somebody cancels it, the runtime no longer runs, or the service stops.
-    async fn wanted(mut self) {
-        let abandoned = async {
-            if self.abandoned.await.is_ok() {
-                std::future::pending().await
-            }
-        };
-        tokio::select! {
-            () = abandoned => {}
-            () = raised(&mut self.cancelled) => {}
-            _ = self.runtime.stopped_running() => {}
-            () = raised(&mut self.shutdown) => {}
-        }
-    }
-}
-
-/// The tasks that move a command's bytes.
-struct Pipes {
-    stdin: Option<JoinHandle<()>>,
-    stdout: JoinHandle<Captured>,
-    stderr: JoinHandle<Captured>,
-    terminal: Option<Arc<Terminal>>,
-    // Dropping it ends the readers, so that none outlives its exec.
-    stop: watch::Sender<bool>,
-}
-
-impl Pipes {
-    fn open(streams: Streams, io: Io) -> Self {
-        let (stop, stopped) = watch::channel(false);
-        let terminal = streams.terminal();
-        let read = |outlet, sink| tokio::spawn(drain(outlet, sink, stopped.clone()));
-        Self {
-            stdout: read(streams.stdout, io.stdout),
-            stderr: match streams.stderr {
-                Some(outlet) => read(outlet, io.stderr),
-                None => tokio::spawn(async { io.stderr.finish() }),
-            },
-            terminal,
-            stdin: streams.stdin.map(|pipe| tokio::spawn(feed(pipe, io.stdin))),
-            stop,
-        }
-    }
-
-    /// Reads to the end of both outputs. The cell is gone, so that end is near; a slow reader is waited for.
-    async fn close(mut self) -> (Captured, Captured) {
-        if let Some(stdin) = &self.stdin {
-            stdin.abort();
-        }
-        if let Some(terminal) = &self.terminal {
-            terminal.finish();
-        }
-        let both = async { tokio::join!(&mut self.stdout, &mut self.stderr) };
-        let both = tokio::time::timeout(DRAIN_WAIT, both).await;
-        let (stdout, stderr) = match both {
-            Ok(both) => both,
-            Err(_) => {
-                self.stop.send_replace(true);
-                tokio::join!(self.stdout, self.stderr)
-            }
-        };
-        (stdout.unwrap_or_default(), stderr.unwrap_or_default())
-    }
-}
-
-fn start_error(error: WardenError, exec: &ValidExec) -> ExecError {
-    match error {
-        WardenError::Refused(Failure::Invalid(field)) if field == "command" => {
-            arguments_too_long(exec.command.args.is_empty()).into()
-        }
-        error => ExecError::Start(error),
-    }
-}
-
-fn cwd_refused(cwd: &str, why: &str) -> Invalid {
-    let shown: String = cwd.chars().take(200).flat_map(char::escape_debug).collect();
-    Invalid::new("cwd", format!("'{shown}' can't be entered: {why}"))
-}
-
-fn arguments_too_long(no_args: bool) -> Invalid {
-    let field = if no_args { "env" } else { "args" };
-    Invalid::new(
-        field,
-        "is too large: the kernel takes no more arguments and environment together",
-    )
 }
 
 /// Counts a task for [`Executor::idle`], however it ends.

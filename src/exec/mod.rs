@@ -11,11 +11,15 @@
 //! Called by `api`. Knows runtimes and the warden's client, but neither HTTP nor SQL.
 
 mod admission;
+mod control;
 mod deadline;
+mod drive;
+mod error;
 mod executor;
 mod live;
 mod outcome;
 mod outputs;
+mod pipes;
 mod pump;
 mod reader;
 mod record;
@@ -29,7 +33,9 @@ mod stream;
 mod text;
 
 pub use admission::{Admission, AdmissionError, BufferReservation, Permit};
-pub use executor::{Busy, Control, ExecError, Execution, Executor, Finished, Start};
+pub use control::Control;
+pub use error::ExecError;
+pub use executor::{Busy, Execution, Executor, Finished, Start};
 pub use live::LiveExec;
 pub use outcome::{Outcome, Verdict};
 pub use outputs::{Outputs, Stream};

@@ -1,6 +1,7 @@
 //! What is remembered of an exec.
 
-use super::executor::{ExecError, Finished};
+use super::error::ExecError;
+use super::executor::Finished;
 use crate::resources::Usage;
 use crate::store::ExecRow;
 use serde::{Deserialize, Serialize};
@@ -119,27 +120,28 @@ pub(super) fn shortened(command: &str) -> String {
     command[..command.floor_char_boundary(MAX_COMMAND)].to_owned()
 }
 
-/// Outcome and report of an exec that ended so; None when it never ran and nothing is to be remembered.
+/// Outcome and report of an exec that ended so; None where the error that was answered says all, and there is no id to
+/// ask for.
 pub(super) fn ended(
     result: &Result<Finished, ExecError>,
     detached: bool,
 ) -> Option<(&'static str, Report)> {
-    let failed = |error: &ExecError| {
-        let error = Some(error.to_string());
-        let report = Report {
-            error,
-            ..Report::default()
-        };
-        (FAILED, report)
+    let error = match result {
+        Ok(finished) => return Some((finished.verdict.outcome.as_str(), finished.into())),
+        Err(error) => error,
     };
-    match result {
-        Ok(finished) => Some((finished.verdict.outcome.as_str(), finished.into())),
-        Err(ExecError::Lost { .. } | ExecError::Interrupted { .. }) => {
-            Some((UNKNOWN, Report::default()))
+    let told = detached || matches!(error, ExecError::Setup { .. } | ExecError::Late { .. });
+    match error.ran_nothing() {
+        false => Some((UNKNOWN, Report::default())),
+        true if told => {
+            let error = Some(error.to_string());
+            let report = Report {
+                error,
+                ..Report::default()
+            };
+            Some((FAILED, report))
         }
-        Err(error @ ExecError::Setup { .. }) => Some(failed(error)),
-        Err(error @ ExecError::Invalid(_)) if detached => Some(failed(error)),
-        Err(_) => None,
+        true => None,
     }
 }
 

@@ -1,7 +1,8 @@
 //! The record of one exec from its start to its end, kept by the exec's own task: whatever becomes of that, the record
 //! ends.
 
-use super::executor::{ExecError, Finished};
+use super::error::ExecError;
+use super::executor::Finished;
 use super::live::Listed;
 use super::record::{self, RUNNING, Report, UNKNOWN};
 use super::records::Records;
@@ -57,8 +58,9 @@ impl Recording {
         let Some(row) = self.row.take() else { return };
         let id = row.id;
         let end = record::ended(result, row.detached);
-        let ran = matches!(&end, Some((outcome, _)) if *outcome != record::FAILED);
-        if self.keyed && !ran && !row.detached {
+        let again = result.as_ref().is_err_and(ExecError::ran_nothing);
+        // A detached one was answered when it began.
+        if self.keyed && again && !row.detached {
             self.records.release_key(id);
         }
         let output = match result {
@@ -67,10 +69,7 @@ impl Recording {
         };
         match end {
             Some((outcome, report)) => self.put(row, outcome, report, output),
-            None => {
-                self.records.release_key(id);
-                self.records.forget(id);
-            }
+            None => self.records.forget(id),
         }
         if self.keyed
             && let Err(error) = self.records.flush().await

@@ -202,8 +202,8 @@ pub enum Reply {
         /// In order.
         names: Vec<String>,
     },
-    /// An exec's pipes are open. Fds: stdout read end, stderr read end and, where asked for, stdin write end; or a
-    /// terminal's master alone.
+    /// An exec's command is let go: its cell is built, its time runs. Fds: stdout read end, stderr read end and, where
+    /// asked for, stdin write end; or a terminal's master alone.
     Started {
         /// The exec's `seq`.
         seq: u64,

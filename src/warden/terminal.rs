@@ -17,8 +17,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-/// How often a terminal is looked at that nobody had open at least once: a hang-up is final for the reactor, which would
-/// call the terminal ready for ever.
+/// How often a terminal is looked at that nobody had open at least once.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What ends the input where it is typed, unless the command changed that (termios(3), VEOF).
@@ -28,7 +27,10 @@ pub const CTRL_D: u8 = 4;
 #[derive(Debug)]
 pub struct Terminal {
     master: AsyncFd<Polled>,
+    /// The reactor has seen a hang-up, and calls it ready for ever.
     hung_up: AtomicBool,
+    /// The last try had to be given up.
+    blocked: AtomicBool,
     over: AtomicBool,
     wake: Notify,
 }
@@ -42,6 +44,7 @@ impl Terminal {
         Ok(Self {
             master: register(master)?,
             hung_up: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
             over: AtomicBool::new(false),
             wake: Notify::new(),
         })
@@ -64,15 +67,16 @@ impl Terminal {
     /// # Errors
     /// `WouldBlock` where there may be more later.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        // Looked at before the read: what was written before the end is then seen by that read, since the kernel moves
-        // all of it over before it fails.
-        let over = self.over.load(Ordering::Acquire);
-        let read = self.master.try_io(Interest::READABLE, |master| {
-            nix::unistd::read(master, buffer).map_err(|errno| self.hang_up(errno))
-        });
-        match read {
-            Err(error) if over && error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            other => other,
+        if !self.over.load(Ordering::Acquire) {
+            return self.try_io(Interest::READABLE, |master| {
+                nix::unistd::read(master, buffer)
+            });
+        }
+        // Asked of the kernel itself, since the reactor may not have heard of the last bytes yet. Before the kernel fails
+        // it moves over all that was written (n_tty_read).
+        match nix::unistd::read(self.master.get_ref(), buffer) {
+            Err(Errno::EIO | Errno::EAGAIN) => Ok(0),
+            other => other.map_err(Into::into),
         }
     }
 
@@ -80,8 +84,8 @@ impl Terminal {
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             self.ready(Interest::WRITABLE).await?;
-            let written = self.master.try_io(Interest::WRITABLE, |master| {
-                nix::unistd::write(master, bytes).map_err(|errno| self.hang_up(errno))
+            let written = self.try_io(Interest::WRITABLE, |master| {
+                nix::unistd::write(master, bytes)
             });
             match written {
                 Ok(count) => bytes = &bytes[count..],
@@ -101,8 +105,8 @@ impl Terminal {
             0 => CTRL_D,
             set => set,
         };
-        let keys = [character; 2];
-        self.write_all(&keys[..if line { 2 } else { 1 }]).await
+        let presses = if line { 2 } else { 1 };
+        self.write_all(&[character; 2][..presses]).await
     }
 
     /// Changes the size; the foreground process group gets SIGWINCH.
@@ -119,7 +123,9 @@ impl Terminal {
 
     async fn ready(&self, interest: Interest) -> io::Result<()> {
         if self.hung_up.load(Ordering::Relaxed) {
-            tokio::time::sleep(LOOK).await;
+            if self.blocked.swap(false, Ordering::Relaxed) {
+                tokio::time::sleep(LOOK).await;
+            }
             return Ok(());
         }
         let ready = self.master.ready(interest).await?.ready();
@@ -130,11 +136,112 @@ impl Terminal {
     }
 
     /// EIO is a terminal that nobody has open at the moment, not a failure.
-    fn hang_up(&self, errno: Errno) -> io::Error {
-        if errno == Errno::EIO {
-            self.hung_up.store(true, Ordering::Relaxed);
-            return io::ErrorKind::WouldBlock.into();
+    fn try_io(
+        &self,
+        interest: Interest,
+        call: impl FnOnce(&Polled) -> nix::Result<usize>,
+    ) -> io::Result<usize> {
+        let done = self.master.try_io(interest, |master| match call(master) {
+            Err(Errno::EIO) => {
+                self.hung_up.store(true, Ordering::Relaxed);
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            other => other.map_err(Into::into),
+        });
+        if let Err(error) = &done
+            && error.kind() == io::ErrorKind::WouldBlock
+        {
+            self.blocked.store(true, Ordering::Relaxed);
         }
-        errno.into()
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::terminal::open_pair;
+    use nix::fcntl::{OFlag, open};
+    use nix::sys::stat::Mode;
+
+    /// A terminal of the machine's own instance, which any process may have.
+    fn pair() -> (Terminal, OwnedFd) {
+        let devpts = open("/dev/pts", OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        let (master, slave) = open_pair(devpts.as_fd()).unwrap();
+        (Terminal::new(master).unwrap(), slave)
+    }
+
+    async fn read_to_end(terminal: &Terminal) -> Vec<u8> {
+        let (mut all, mut buffer) = (Vec::new(), [0; 1000]);
+        loop {
+            terminal.readable().await.unwrap();
+            match terminal.try_read(&mut buffer) {
+                Ok(0) => return all,
+                Ok(count) => all.extend_from_slice(&buffer[..count]),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_written_last_is_read_before_the_end() {
+        // The reactor gets no turn between the write and the end.
+        for _ in 0..100 {
+            let (terminal, slave) = pair();
+            nix::unistd::write(&slave, b"last words").unwrap();
+            drop(slave);
+            terminal.finish();
+            assert_eq!(read_to_end(&terminal).await, b"last words");
+        }
+    }
+
+    #[tokio::test]
+    async fn there_is_no_end_before_it_is_said() {
+        let (terminal, slave) = pair();
+        let terminal = std::sync::Arc::new(terminal);
+        let name = nix::unistd::ttyname(&slave).unwrap();
+        let reader = tokio::spawn({
+            let terminal = terminal.clone();
+            async move { read_to_end(&terminal).await }
+        });
+        nix::unistd::write(&slave, b"one").unwrap();
+        drop(slave);
+        tokio::time::sleep(3 * LOOK).await;
+        let again = open(&name, OFlag::O_RDWR | OFlag::O_NOCTTY, Mode::empty()).unwrap();
+        nix::unistd::write(&again, b"two").unwrap();
+        drop(again);
+        tokio::time::sleep(3 * LOOK).await;
+        assert!(!reader.is_finished());
+        terminal.finish();
+        assert_eq!(reader.await.unwrap(), b"onetwo");
+    }
+
+    #[tokio::test]
+    async fn writing_waits_for_who_reads_and_the_end_is_typed() {
+        let (terminal, slave) = pair();
+        let terminal = std::sync::Arc::new(terminal);
+        let mut termios = tcgetattr(&slave).unwrap();
+        nix::sys::termios::cfmakeraw(&mut termios);
+        let now = nix::sys::termios::SetArg::TCSANOW;
+        nix::sys::termios::tcsetattr(&slave, now, &termios).unwrap();
+        let writer = tokio::spawn({
+            let terminal = terminal.clone();
+            async move {
+                terminal.write_all(&[b'x'; 300_000]).await.unwrap();
+                terminal.type_end_of_file(true).await.unwrap();
+            }
+        });
+        let read = tokio::task::spawn_blocking(move || {
+            let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+            while all.len() < 300_002 {
+                let count = nix::unistd::read(&slave, &mut buffer).unwrap();
+                all.extend_from_slice(&buffer[..count]);
+            }
+            all
+        });
+        writer.await.unwrap();
+        let read = read.await.unwrap();
+        assert!(read[..300_000].iter().all(|byte| *byte == b'x'));
+        assert_eq!(read[300_000..], [CTRL_D; 2]);
     }
 }

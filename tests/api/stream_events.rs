@@ -223,3 +223,21 @@ fn a_client_that_does_not_read_blocks_the_command_and_not_the_server() {
         stdout.len()
     );
 }
+
+#[test]
+fn a_detached_command_tells_its_id_and_goes_on() {
+    needs!(Root);
+    let _turn = together();
+    let runtime = runtime();
+    let body = json!({"command": "echo one; sleep 1; echo two", "detach": true});
+    let mut events = Events::open(&runtime, &body);
+    let (kind, started) = events.next();
+    assert_eq!(kind, "started");
+    let id = started["exec_id"].as_str().expect("an id").to_owned();
+    assert_eq!(events.next().1["data_base64"], base64(b"one\n"));
+    drop(events);
+    let ended = eventually(bound(5_000), || api().record(&id)["outcome"] == "exited");
+    assert!(ended, "{}", api().record(&id));
+    let output = api().get(&format!("/v1/execs/{id}/output"));
+    assert_eq!(output.body, b"one\ntwo\n");
+}

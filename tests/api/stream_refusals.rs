@@ -6,7 +6,7 @@ use crate::support::{
     Api, Server, Ws, api, assert_error, assert_invalid, bound, eventually, procs, runtime, together,
 };
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{Read, Write};
 
 const HANDSHAKE: &[(&str, &str)] = &[
     ("Connection", "keep-alive, Upgrade"),
@@ -205,4 +205,39 @@ fn shutdown_tells_every_stream() {
         assert_eq!((said.code(), said.outcome()), (137, "cancelled"));
         assert!(stopped.join().expect("no panic").success());
     });
+}
+
+#[test]
+fn a_stream_counts_as_a_connection() {
+    needs!(Root);
+    let _turn = together();
+    let server = server_with("max_connections = 2\n");
+    let path = "/v1/runtimes/example/exec/stream";
+    let open = || {
+        let mut ws = Ws::open(&server.api, path);
+        ws.start(json!({"command": "cat"}));
+        ws.stdin(b"up\n");
+        ws.expect("up\n");
+        ws
+    };
+    let (first, mut second) = (open(), open());
+    let mut waiting = server.api.connect();
+    waiting
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .expect("send");
+    let brief = Some(std::time::Duration::from_millis(300));
+    waiting.set_read_timeout(brief).expect("set a timeout");
+    let mut answer = [0; 12];
+    assert!(
+        waiting.read(&mut answer).is_err(),
+        "there was room for three"
+    );
+    first.vanish();
+    waiting
+        .set_read_timeout(Some(bound(10_000)))
+        .expect("set a timeout");
+    waiting.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    second.close_stdin();
+    assert_eq!(second.end().code(), 0);
 }

@@ -68,6 +68,28 @@ fn the_terminal_belongs_to_the_command_and_can_be_opened_again() {
 }
 
 #[test]
+fn a_command_in_a_terminal_has_no_other_descriptor() {
+    needs!(Root);
+    let _turn = together();
+    let runtime = runtime();
+    let line =
+        "for fd in /proc/self/fd/*; do readlink $fd; done; cat /proc/self/stat | cut -d' ' -f5-7";
+    let said = runtime
+        .stream(json!({"command": "sh", "args": ["-c", line], "tty": true}))
+        .end();
+    let text = said.text();
+    let (open, ids) = text.split_at(text.rfind("pts/0\r\n").expect("a terminal") + 7);
+    assert_eq!(
+        open.lines().collect::<Vec<_>>(),
+        ["/dev/pts/0"; 3],
+        "{text}"
+    );
+    // Process group, session, terminal (136:0): its own session, which the terminal belongs to.
+    let ids: Vec<&str> = ids.split_whitespace().collect();
+    assert_eq!(ids, ["2", "2", "34816"], "{text}");
+}
+
+#[test]
 fn every_terminal_is_in_an_instance_of_its_own() {
     needs!(Root);
     let _turn = together();

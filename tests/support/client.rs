@@ -123,6 +123,43 @@ impl Api {
         })
     }
 
+    /// A GET whose body is read while it comes; its status must be 200.
+    pub fn follow(&self, path: &str) -> impl Read + use<> {
+        let uri = format!("http://127.0.0.1:{}{path}", self.port);
+        let request = Request::get(uri).header("Authorization", format!("Bearer {}", self.token));
+        let answer = self.agent.run(request.body(()).expect("a request"));
+        let (parts, body) = answer.expect("an answer").into_parts();
+        assert_eq!(parts.status.as_u16(), 200, "GET {path}");
+        body.into_reader()
+    }
+
+    /// POST of a JSON value under an idempotency key.
+    pub fn post_once(&self, path: &str, key: &str, body: &Value) -> Reply {
+        let headers = [
+            ("Content-Type", "application/json"),
+            ("Idempotency-Key", key),
+        ];
+        self.send("POST", path, &headers, Some(body.to_string().as_bytes()))
+    }
+
+    /// An exec's record.
+    #[track_caller]
+    pub fn record(&self, id: &str) -> Value {
+        self.get(&format!("/v1/execs/{id}")).data(200)
+    }
+
+    /// An exec's record when it no longer runs, which must be within `limit`.
+    #[track_caller]
+    pub fn ended(&self, id: &str, limit: Duration) -> Value {
+        let mut record = self.record(id);
+        let ended = super::timing::eventually(limit, || {
+            record = self.record(id);
+            record["outcome"] != "running"
+        });
+        assert!(ended, "still running: {record}");
+        record
+    }
+
     /// A bare connection, for what no HTTP library would send.
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("connect to the server");

@@ -93,6 +93,18 @@ impl Runtime {
         self.exec(&body)
     }
 
+    /// Starts a detached shell line with more fields of the exec body, and gives its id.
+    #[track_caller]
+    pub fn detach(&self, line: &str, fields: Value) -> String {
+        let mut body = json!({"command": "sh", "args": ["-c", line], "detach": true});
+        for (key, value) in fields.as_object().expect("an object") {
+            body[key] = value.clone();
+        }
+        let data = self.try_exec(&body).data(200);
+        assert_eq!(data["outcome"], "running", "{data}");
+        data["exec_id"].as_str().expect("an id").to_owned()
+    }
+
     /// Runs Python code.
     #[track_caller]
     pub fn python(&self, code: &str) -> Exec {

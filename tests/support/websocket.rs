@@ -36,6 +36,8 @@ pub struct Said {
     pub close: Option<u16>,
     /// The most bytes of output in one frame.
     pub largest: usize,
+    /// The id of the exec, where the server told it ahead of the end.
+    pub started: Option<String>,
     /// How many heartbeats.
     pub heartbeats: usize,
 }
@@ -118,6 +120,10 @@ impl Ws {
                 let bytes = bytes();
                 said.largest = said.largest.max(bytes.len());
                 said.stderr.extend(bytes);
+            }
+            Some("started") => {
+                assert!(said.stdout.is_empty() && said.started.is_none(), "{frame}");
+                said.started = frame["exec_id"].as_str().map(str::to_owned);
             }
             Some("heartbeat") => said.heartbeats += 1,
             Some("exit" | "error") => said.last = frame,

@@ -220,3 +220,87 @@ impl Frame {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn message(text: &str) -> String {
+        let error = parse(text).unwrap_err();
+        error.view()["message"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn frames_mean_what_they_say() {
+        let stdin = parse(r#"{"type":"stdin","data_base64":"AP8="}"#).unwrap();
+        assert_eq!(stdin, ClientFrame::Stdin(vec![0, 255].into()));
+        for name in ["term", "SIGTERM", "sigTerm", "TERM"] {
+            let frame = parse(&format!(r#"{{"type":"signal","signal":"{name}"}}"#)).unwrap();
+            assert_eq!(frame, ClientFrame::Signal(CommandSignal::Term));
+        }
+        let ClientFrame::Resize(size) = parse(r#"{"cols":2,"rows":1,"type":"resize"}"#).unwrap()
+        else {
+            panic!("no resize");
+        };
+        assert_eq!((size.rows.get(), size.cols.get()), (1, 2));
+        assert_eq!(
+            parse(r#"{"type":"heartbeat"}"#).unwrap(),
+            ClientFrame::Heartbeat
+        );
+        assert_eq!(
+            parse(r#" {"type":"stdin","type":"close_stdin"} "#).unwrap(),
+            ClientFrame::CloseStdin,
+            "the last of two counts"
+        );
+    }
+
+    #[test]
+    fn a_mistake_is_named() {
+        assert!(message("").contains("frame is empty"));
+        assert!(message("{").contains("frame is not valid JSON"));
+        assert!(message("[]").contains("`frame`"));
+        assert!(message(r#"{"type":"kill"}"#).contains("stdin"));
+        let full = BASE64_STANDARD.encode(vec![0; MAX_STDIN]);
+        assert!(parse(&format!(r#"{{"type":"stdin","data_base64":"{full}"}}"#)).is_ok());
+        let more = BASE64_STANDARD.encode(vec![0; MAX_STDIN + 1]);
+        let text = format!(r#"{{"type":"stdin","data_base64":"{more}"}}"#);
+        assert!(message(&text).contains("262145"));
+    }
+
+    #[test]
+    fn only_start_begins() {
+        let started = parse_start(r#"{"type":"start","command":"a","tty":true,"rows":5}"#).unwrap();
+        assert_eq!(
+            (started.exec.command.as_str(), started.tty, started.rows),
+            ("a", Some(true), Some(5))
+        );
+        for text in ["", "x", "[]", "{}", r#"{"type":"stdin"}"#, r#"{"type":1}"#] {
+            let error = parse_start(text).unwrap_err();
+            assert_eq!(
+                error.view()["message"],
+                "first websocket frame must be start",
+                "{text}"
+            );
+        }
+        let error = parse_start(r#"{"type":"start","command":"a","row":1}"#).unwrap_err();
+        assert!(error.view()["message"].as_str().unwrap().contains("`rows`"));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(text in "\\PC{0,60}") {
+            let _ = parse(&text);
+            let _ = parse_start(&text);
+        }
+
+        #[test]
+        fn output_frames_are_json(bytes: Vec<u8>) {
+            let frame = Frame::output(Stream::Stderr, &bytes);
+            let json: Value = serde_json::from_str(&frame.json).unwrap();
+            prop_assert_eq!(&json["type"], "stderr");
+            let back = BASE64_STANDARD.decode(json["data_base64"].as_str().unwrap()).unwrap();
+            prop_assert_eq!(back, bytes);
+        }
+    }
+}

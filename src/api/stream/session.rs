@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
@@ -48,8 +48,8 @@ impl Session {
 
     async fn converse(mut self, line: &mut Line, early: bool) -> End {
         let begun = async {
-            let request = self.first(line, early).await?;
-            self.start(line, request).await
+            let (request, held) = self.first(line, early).await?;
+            self.start(line, request, held).await
         };
         match begun.await {
             Ok(command) => command.run(line).await,
@@ -57,20 +57,25 @@ impl Session {
         }
     }
 
-    /// Waits for `start`. A message costs memory only from its first byte on, and for no longer than the wait.
-    async fn first(&mut self, line: &mut Line, early: bool) -> Result<StreamRequest, End> {
+    /// Waits for `start`, and returns it with the memory set aside for it, which is from its first byte on.
+    async fn first(
+        &mut self,
+        line: &mut Line,
+        early: bool,
+    ) -> Result<(StreamRequest, OwnedSemaphorePermit), End> {
         let deadline = Instant::now() + START_WAIT;
         let budget = &self.app.body_budget;
         let message = async {
             if !early {
                 line.socket.readable().await;
             }
-            let _held = budget.reserve(MAX_MESSAGE).map_err(End::failed)?;
+            let held = budget.reserve(MAX_MESSAGE).map_err(End::failed)?;
             let text = match line.read().await {
                 Err(End::Binary) => return Err(End::misused(frames::not_start())),
                 other => other?,
             };
-            frames::parse_start(&text).map_err(End::misused)
+            let request = frames::parse_start(&text).map_err(End::misused)?;
+            Ok((request, held))
         };
         let request = tokio::select! {
             message = timeout_at(deadline, message) => message,
@@ -88,7 +93,12 @@ impl Session {
     }
 
     /// From a request to a running command.
-    async fn start(&self, line: &Line, request: StreamRequest) -> Result<Command, End> {
+    async fn start(
+        &self,
+        line: &Line,
+        request: StreamRequest,
+        held: OwnedSemaphorePermit,
+    ) -> Result<Command, End> {
         let detach = request.exec.detach;
         let starting = async {
             let app = &self.app;
@@ -98,6 +108,8 @@ impl Session {
                 })
                 .await?;
             let permit = app.executor.admit(&runtime, &valid.exec).await?;
+            // From here on the command's own is set aside.
+            drop(held);
             let (stdin, input) = match valid.stdin {
                 true => {
                     let (stdin, input) = live_input();

@@ -1,14 +1,18 @@
-//! The life of cells in the warden: accepted (pipes made, the api has its ends), opened, mapped and running, gone,
+//! The life of cells in the warden: accepted (pipes made), opened, mapped and running (the api has its ends), gone,
 //! buried. A cell is gone when its init is: the kernel ends an init only after every other process of its pid namespace.
 
 use crate::cell::report::{FromCell, GO, MAX_REPORT, SignalSet, Stdio};
 use crate::cell::userns;
-use crate::cgroup::{CellGroup, CgroupError, RuntimeGroup};
-use crate::resources::{CellResources, MIB, RuntimeResources, Usage};
+use crate::cgroup::{CellGroup, CgroupError};
+use crate::resources::{MIB, Usage};
 use crate::sys::{self, packet};
-use crate::warden::protocol::{CellEnd, Reply, TerminalSize};
+use crate::warden::protocol::{CellEnd, Failure, Reply};
 use crate::warden::server::Warden;
 use crate::warden::server::catalogue::State;
+use crate::warden::server::graves::{Grave, Graves};
+use crate::warden::server::jobs::Lane;
+use crate::warden::server::requests::CellRequest;
+use crate::warden::server::runtimes::Purpose;
 use crate::warden::server::signals::pass_signals;
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -17,25 +21,6 @@ use std::error::Error;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
-
-/// An exec that passed the checks.
-#[derive(Debug)]
-pub struct Request {
-    /// The api's name for it.
-    pub seq: u64,
-    /// The runtime to run in.
-    pub runtime: Uuid,
-    /// Limits of the runtime's group.
-    pub runtime_resources: RuntimeResources,
-    /// Limits of the cell.
-    pub cell_resources: CellResources,
-    /// Host name inside.
-    pub hostname: String,
-    /// Whether stdin is a pipe of the api's.
-    pub stdin: bool,
-    /// The size of the terminal, where it has one.
-    pub terminal: Option<TerminalSize>,
-}
 
 /// The running part of a cell.
 #[derive(Debug)]
@@ -50,7 +35,7 @@ pub(super) struct Opened {
 /// An accepted exec, from its pipes to its end.
 #[derive(Debug)]
 pub(super) struct Cell {
-    pub(super) request: Request,
+    pub(super) request: CellRequest,
     /// First host uid of the runtime's range.
     pub(super) uid_base: u32,
     /// Until they are handed to the cell.
@@ -59,6 +44,10 @@ pub(super) struct Cell {
     pub(super) pts: Option<OwnedFd>,
     /// Signals that the cell was not sent yet.
     pub(super) signals: SignalSet,
+    /// The api's ends of the pipes, until it is told that the command runs.
+    pub(super) ends: Option<Vec<OwnedFd>>,
+    /// Why it was never opened.
+    failure: Option<Failure>,
     /// None while the runtime is being mounted.
     pub(super) opened: Option<Opened>,
     /// The first report of its end.
@@ -77,11 +66,13 @@ impl Cell {
     }
 }
 
-/// A group that may still be busy for a moment after its last process is gone.
+/// A cell whose last process is gone.
 #[derive(Debug)]
-enum Grave {
-    Cell(CellGroup),
-    Runtime(RuntimeGroup),
+pub struct Gone {
+    slot: u32,
+    cell: Cell,
+    oom_killed: bool,
+    usage: Usage,
 }
 
 /// All cells.
@@ -90,12 +81,12 @@ pub struct Cells {
     slots: HashMap<u32, Cell>,
     by_seq: HashMap<u64, u32>,
     next: u32,
-    graves: Vec<Grave>,
+    pub(super) graves: Graves,
     /// Namespaces of the cell that ended last, and when. Their ids are inode numbers, which the kernel gives out again
     /// at once: held for [`RECENT`], the next cell's differ, and whoever compares two execs sees that nothing is shared.
     /// Not held after a cell that used much memory: what it left in its tmpfs and shared memory is charged to its runtime
-    /// until they are let go.
-    recent: Option<(Instant, Vec<OwnedFd>)>,
+    /// until they are let go. Beside them the runtime, whose disk they may hold.
+    recent: Option<(Instant, Uuid, Vec<OwnedFd>)>,
 }
 
 const RECENT: Duration = Duration::from_secs(2);
@@ -112,7 +103,7 @@ impl Cells {
     /// Takes an exec in and returns its slot.
     pub(super) fn add(
         &mut self,
-        request: Request,
+        request: CellRequest,
         uid_base: u32,
         stdio: Stdio,
         pts: Option<OwnedFd>,
@@ -125,6 +116,8 @@ impl Cells {
             stdio: Some(stdio),
             pts,
             signals: SignalSet::default(),
+            ends: None,
+            failure: None,
             opened: None,
             end: None,
             namespaces: Vec::new(),
@@ -138,11 +131,6 @@ impl Cells {
     /// The exec in a slot.
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Cell> {
         self.slots.get_mut(&slot)
-    }
-
-    /// Removes a cell's group when it is empty.
-    pub(super) fn bury(&mut self, group: CellGroup) {
-        self.graves.push(Grave::Cell(group));
     }
 
     /// The slot of an exec.
@@ -167,29 +155,10 @@ impl Cells {
             .for_each(kill);
     }
 
-    /// Removes a runtime's group, now or when it is empty.
-    pub fn bury_runtime(&mut self, group: RuntimeGroup) {
-        // It may hold the runtime's disk.
-        self.recent = None;
-        self.graves.push(Grave::Runtime(group));
-        self.dig();
-    }
-
-    /// Removes the groups that are empty by now; the others stay for the next time.
-    fn dig(&mut self) {
-        self.graves.retain(|grave| {
-            let removed = match grave {
-                Grave::Cell(group) => group.remove(),
-                Grave::Runtime(group) => group.remove(),
-            };
-            match removed {
-                Ok(removed) => !removed,
-                Err(error) => {
-                    tracing::error!(error = &error as &dyn Error, "a cgroup is left behind");
-                    false
-                }
-            }
-        });
+    /// Takes what is held of a runtime's last cell.
+    pub fn take_recent(&mut self, id: Uuid) -> Vec<OwnedFd> {
+        let recent = self.recent.take_if(|(_, of, _)| *of == id);
+        recent.map_or_else(Vec::new, |(_, _, held)| held)
     }
 }
 
@@ -209,14 +178,15 @@ impl Warden {
             return;
         };
         let Some(opened) = &cell.opened else { return };
+        let mut started = None;
         loop {
             let packet = match packet::receive(opened.control.as_fd(), &mut buffer) {
-                Err(Errno::EAGAIN) => return,
+                Err(Errno::EAGAIN | Errno::ENOMEM) => break,
                 Ok(Some(packet)) => packet,
                 Ok(None) | Err(_) => {
                     // Its end; the pidfd tells the rest.
                     let _ = self.epoll.delete(&opened.control);
-                    return;
+                    break;
                 }
             };
             match serde_json::from_slice(&buffer[..packet.length]) {
@@ -224,11 +194,14 @@ impl Warden {
                     let Some(stdio) = cell.stdio.take() else {
                         continue;
                     };
-                    if let Err(error) = start(opened, cell.uid_base, &stdio) {
-                        // It may just have been killed; if not, this line is the reason that it is now.
-                        tracing::warn!(error = error.as_ref(), "a cell could not be started");
-                        cell.end.get_or_insert(CellEnd::SetupFailed);
-                        kill(opened);
+                    match start(opened, cell.uid_base, &stdio) {
+                        Ok(()) => started = cell.ends.take().map(|ends| (cell.request.seq, ends)),
+                        Err(error) => {
+                            // It may just have been killed; if not, this line is the reason that it is now.
+                            tracing::warn!(error = error.as_ref(), "a cell could not be started");
+                            cell.end.get_or_insert(CellEnd::SetupFailed);
+                            kill(opened);
+                        }
                     }
                 }
                 Ok(FromCell::End(end)) => {
@@ -241,6 +214,9 @@ impl Warden {
                 }
                 Err(error) => tracing::error!(%error, "a cell's report is malformed"),
             }
+        }
+        if let Some((seq, ends)) = started {
+            self.reply(&Reply::Started { seq }, ends);
         }
     }
 
@@ -269,42 +245,69 @@ impl Warden {
             .map_err(logged)
             .is_ok_and(|count| count > 0);
         let usage = opened.group.usage().map_err(logged).unwrap_or_default();
-        self.cells.bury(opened.group);
+        self.cells.graves.bury(Grave::Cell(opened.group));
         let little = cell.request.runtime_resources.memory_bytes / RECENT_PART;
         let namespaces = std::mem::take(&mut cell.namespaces);
-        if usage.peak_memory_bytes <= little.min(RECENT_BYTES) {
-            self.cells.recent = Some((Instant::now(), namespaces));
+        let id = cell.request.runtime;
+        let gone = Gone {
+            slot,
+            cell,
+            oom_killed,
+            usage,
+        };
+        if usage.peak_memory_bytes > little.min(RECENT_BYTES) && !namespaces.is_empty() {
+            // Its memory is free before its end is told: the next exec may need it.
+            let purpose = Purpose::Bury(Box::new(gone));
+            self.start_job(Lane::Release, purpose, namespaces, || Ok(None));
+        } else {
+            self.cells.recent = Some((Instant::now(), id, namespaces));
+            self.finish(gone);
         }
-        self.finish(slot, cell, oom_killed, usage);
-        self.cells.dig();
+        self.cells.graves.dig();
     }
 
-    /// Ends an exec whose cell was never opened.
-    pub(super) fn end_unopened(&mut self, slot: u32, end: CellEnd) {
+    /// Ends an exec whose cell was never opened: that failed or, where there is no failure, it was killed.
+    pub(super) fn end_unopened(&mut self, slot: u32, failure: Option<Failure>) {
         let Some(mut cell) = self.cells.slots.remove(&slot) else {
             return;
         };
-        cell.end = Some(end);
-        self.finish(slot, cell, false, Usage::default());
+        cell.failure = failure;
+        self.finish(Gone {
+            slot,
+            cell,
+            oom_killed: false,
+            usage: Usage::default(),
+        });
     }
 
-    fn finish(&mut self, slot: u32, cell: Cell, oom_killed: bool, usage: Usage) {
-        let Request {
+    /// Answers for a cell that is gone.
+    pub(super) fn finish(&mut self, gone: Gone) {
+        let Gone {
+            slot,
+            cell,
+            oom_killed,
+            usage,
+        } = gone;
+        let CellRequest {
             seq, runtime: id, ..
         } = cell.request;
         self.cells.by_seq.remove(&seq);
-        let end = cell.end.unwrap_or(CellEnd::Killed);
-        let cpu_exceeded = cell.cpu_exceeded;
-        self.reply(
-            &Reply::Ended {
-                seq,
-                end,
-                oom_killed,
-                cpu_exceeded,
-                usage,
-            },
-            Vec::new(),
-        );
+        let ended = Reply::Ended {
+            seq,
+            end: cell.end.unwrap_or(CellEnd::Killed),
+            oom_killed,
+            cpu_exceeded: cell.cpu_exceeded,
+            usage,
+        };
+        if let Some(failure) = cell.failure {
+            self.reply(&Reply::Failed { seq, failure }, Vec::new());
+        } else {
+            // An end follows a start, even if the command itself did not come so far.
+            if let Some(ends) = cell.ends {
+                self.reply(&Reply::Started { seq }, ends);
+            }
+            self.reply(&ended, Vec::new());
+        }
         if let Some(runtime) = self.catalogue.get(id) {
             runtime.cells.remove(&slot);
             if let State::Mounted(mounted) = &mut runtime.state {
@@ -333,7 +336,7 @@ impl Warden {
         {
             waiting.retain(|waiting| *waiting != slot);
         }
-        self.end_unopened(slot, CellEnd::Killed);
+        self.end_unopened(slot, None);
     }
 
     /// A notification of the memory controller: kills the cell at the first kill that is counted. With v2 the kernel has
@@ -368,10 +371,10 @@ impl Warden {
                 kill(opened);
             }
         }
-        self.cells.dig();
+        self.cells.graves.dig();
         self.cells
             .recent
-            .take_if(|(since, _)| now.duration_since(*since) >= RECENT);
+            .take_if(|(since, ..)| now.duration_since(*since) >= RECENT);
         self.evict_idle(now);
     }
 }

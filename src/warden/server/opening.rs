@@ -1,35 +1,32 @@
 //! From an accepted request to a cell that builds itself: pipes, group, clone.
 
-use crate::cell::error::Step;
+use crate::cell::error::CellError;
 use crate::cell::report::Stdio;
-use crate::cell::terminal::{self, Terminal};
 use crate::cell::{self, Spec};
-use crate::warden::protocol::{CellEnd, Failure, Filesystem, Reply, TerminalSize};
+use crate::warden::protocol::{Failure, Filesystem};
 use crate::warden::server::catalogue::State;
-use crate::warden::server::cells::{Opened, Request, kill};
+use crate::warden::server::cells::{Opened, kill};
+use crate::warden::server::channels::Channels;
+use crate::warden::server::graves::Grave;
+use crate::warden::server::requests::CellRequest;
 use crate::warden::server::{Source, Warden, nonblocking};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use nix::unistd::{Gid, Uid, fchown, pipe2};
 use std::error::Error;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 impl Warden {
-    /// Makes the pipes, hands the api its ends, and opens the cell as soon as the runtime is mounted.
-    pub(super) fn accept(&mut self, request: Request, command: OwnedFd) -> Result<(), Failure> {
-        let (id, seq, stdin) = (request.runtime, request.seq, request.stdin);
+    /// Makes the pipes and opens the cell as soon as the runtime is mounted.
+    pub(super) fn accept(&mut self, request: CellRequest, command: OwnedFd) -> Result<(), Failure> {
+        let (id, stdin) = (request.runtime, request.stdin);
         let runtime = self.catalogue.get(id).ok_or(Failure::UnknownRuntime)?;
         let uid_base = runtime.record.uid_base;
         let policy = &self.policies[&runtime.record.spec.profile];
         let owner = (uid_base + policy.sandbox.uid, uid_base + policy.sandbox.gid);
         let Channels { streams, ends, pts } = match request.terminal {
-            Some(size) => terminal(uid_base, owner.0, size)?,
-            None => {
-                let no_room = |errno| Failure::NoRoom(format!("descriptors ({errno})"));
-                pipes(owner, stdin).map_err(no_room)?
-            }
+            Some(size) => Channels::terminal(uid_base, owner.0, size)?,
+            None => Channels::pipes(owner, stdin)?,
         };
         let stdio = Stdio {
             command,
@@ -38,18 +35,16 @@ impl Warden {
         };
         let slot = self.cells.add(request, uid_base, stdio, pts);
         runtime.cells.insert(slot);
-        self.reply(&Reply::Started { seq }, ends);
-
-        let Some(runtime) = self.catalogue.get(id) else {
-            return Ok(());
-        };
+        if let Some(cell) = self.cells.get_mut(slot) {
+            cell.ends = Some(ends);
+        }
         match &mut runtime.state {
             State::Mounted(_) => self.open_cell(slot),
             State::Mounting(waiting) => waiting.push(slot),
             State::Unmounted => {
                 if let Err(failure) = self.mount_runtime(id, slot) {
                     tracing::error!(%id, ?failure, "the runtime can't be mounted");
-                    self.end_unopened(slot, CellEnd::SetupFailed);
+                    self.end_unopened(slot, Some(failure));
                 }
             }
         }
@@ -62,7 +57,7 @@ impl Warden {
             Ok(()) => {}
             Err(error) => {
                 tracing::error!(error = error.as_ref(), "a cell could not be opened");
-                self.end_unopened(slot, CellEnd::SetupFailed);
+                self.end_unopened(slot, Some(failure(error.as_ref())));
             }
         }
     }
@@ -103,7 +98,7 @@ impl Warden {
         let opened = match cell::open(&spec) {
             Ok(opened) => opened,
             Err(error) => {
-                self.cells.bury(group);
+                self.cells.graves.bury(Grave::Cell(group));
                 return Err(error.into());
             }
         };
@@ -118,7 +113,7 @@ impl Warden {
         if let Err(errno) = watched {
             kill(&opened);
             let _ = nix::sys::wait::waitpid(opened.pid, None);
-            self.cells.bury(opened.group);
+            self.cells.graves.bury(Grave::Cell(opened.group));
             return Err(errno.into());
         }
         if let Some(cell) = self.cells.get_mut(slot) {
@@ -145,53 +140,11 @@ impl Warden {
     }
 }
 
-/// What a command talks through.
-struct Channels {
-    /// The command's.
-    streams: [OwnedFd; 3],
-    /// The api's, in the order of [`Reply::Started`].
-    ends: Vec<OwnedFd>,
-    /// See [`Terminal::pts`].
-    pts: Option<OwnedFd>,
-}
-
-fn pipes(owner: (u32, u32), stdin: bool) -> Result<Channels, Errno> {
-    let (stdin_read, stdin_write) = pipe(owner)?;
-    let (stdout_read, stdout_write) = pipe(owner)?;
-    let (stderr_read, stderr_write) = pipe(owner)?;
-    let mut ends = vec![stdout_read, stderr_read];
-    ends.extend(stdin.then_some(stdin_write));
-    Ok(Channels {
-        streams: [stdin_read, stdout_write, stderr_write],
-        ends,
-        pts: None,
-    })
-}
-
-fn terminal(uid_base: u32, owner: u32, size: TerminalSize) -> Result<Channels, Failure> {
-    let made = terminal::make(uid_base, owner, size).and_then(|terminal| {
-        let Terminal { master, slave, pts } = terminal;
-        let copy = || slave.try_clone().step("copy the terminal's descriptor");
-        Ok(Channels {
-            streams: [copy()?, copy()?, slave],
-            ends: vec![master],
-            pts: Some(pts),
-        })
-    });
-    made.map_err(|error| match error.source {
-        Errno::ENOSPC | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM => {
-            Failure::NoRoom(format!("terminals ({})", error.source))
-        }
-        _ => {
-            tracing::error!(error = &error as &dyn Error, "a terminal could not be made");
-            Failure::Internal
-        }
-    })
-}
-
-/// A pipe that belongs to the command, so that it can open `/dev/stdout` again (pipes have an owner and mode 0600).
-fn pipe((uid, gid): (u32, u32)) -> Result<(OwnedFd, OwnedFd), Errno> {
-    let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-    fchown(&read, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-    Ok((read, write))
+/// What the api process may know of a cell that could not be opened.
+fn failure(error: &(dyn Error + 'static)) -> Failure {
+    use Errno::{EAGAIN, EMFILE, ENFILE, ENOMEM};
+    match error.downcast_ref::<CellError>().map(|error| error.source) {
+        Some(EAGAIN | ENOMEM | EMFILE | ENFILE) => Failure::NoRoom("processes".to_owned()),
+        _ => Failure::Internal,
+    }
 }

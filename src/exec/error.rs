@@ -1,0 +1,73 @@
+//! Why a command gave no result.
+
+use super::admission::AdmissionError;
+use super::drive::START_WAIT;
+use crate::runtime::Invalid;
+use crate::store::StoreError;
+use crate::warden::client::WardenError;
+use uuid::Uuid;
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// It was not admitted.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
+    /// The request turned out to be impossible when it was tried.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// That it runs could not be stored, so it does not.
+    #[error("storing the record of an exec")]
+    Record(#[source] StoreError),
+    /// The warden did not start it.
+    #[error("starting a command")]
+    Start(#[source] WardenError),
+    /// The warden died while it ran.
+    #[error(
+        "the launcher was restarted while the command ran; the command was killed and its outcome is unknown"
+    )]
+    Lost {
+        /// The exec.
+        exec_id: Uuid,
+    },
+    /// It was not started in time.
+    #[error("the command was not started within {} seconds", START_WAIT.as_secs())]
+    Late {
+        /// The exec.
+        exec_id: Uuid,
+    },
+    /// It was killed, and its end is not known yet.
+    #[error("the command was killed but has not ended yet; its outcome is unknown")]
+    NotKilled {
+        /// The exec.
+        exec_id: Uuid,
+    },
+    /// The cell could not be built.
+    #[error("the cell of exec {exec_id} could not be built")]
+    Setup {
+        /// The exec.
+        exec_id: Uuid,
+    },
+    /// The task ended early.
+    #[error("the task of exec {exec_id} ended early")]
+    Interrupted {
+        /// The exec.
+        exec_id: Uuid,
+    },
+}
+
+impl ExecError {
+    /// Whether it is certain that nothing was run: then the request may be tried again.
+    pub fn ran_nothing(&self) -> bool {
+        match self {
+            Self::Admission(_)
+            | Self::Invalid(_)
+            | Self::Record(_)
+            | Self::Late { .. }
+            | Self::Setup { .. } => true,
+            // Of a launcher that died before it answered nobody knows what it began.
+            Self::Start(error) => !matches!(error, WardenError::Lost),
+            Self::Lost { .. } | Self::NotKilled { .. } | Self::Interrupted { .. } => false,
+        }
+    }
+}
