@@ -78,7 +78,9 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
 
     let cancelled = async {
         if early.is_none() {
-            control.map(|control| started.send(control));
+            if let Some(control) = control {
+                let _ = started.send(control);
+            }
             cancelled.await;
         }
     };
