@@ -140,7 +140,7 @@ fn idmapped(config: &Config) -> Result<String, String> {
         sys::mount::mount_setattr(copy.as_fd(), attributes, Some(userns.as_fd()), false)
             .step("mount_setattr")
     });
-    let remedy = "choose a --data-dir on ext4, xfs, btrfs or tmpfs";
+    let remedy = "choose a --data-dir on ext4, xfs, btrfs or, from Linux 6.3, tmpfs";
     made.map(|()| String::new())
         .map_err(|error| format!("{}: {}; {remedy}", place.display(), chain(&error)))
 }

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// A request's head must arrive, and an idle connection must be used again, within this time.
@@ -101,33 +101,40 @@ async fn serve(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool
     if let Err(error) = prepare(&stream) {
         tracing::debug!(%error, "setting socket options");
     }
-    let gone = gone(stream.as_fd().try_clone_to_owned());
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WAIT)
-        .max_buf_size(HEAD_BYTES);
+    let asked = Arc::new(Notify::new());
+    let gone = gone(stream.as_fd().try_clone_to_owned(), asked.clone());
     let handover = Handover::new(stop.clone());
     let router = TowerToHyperService::new(router);
     let offered = handover.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
+        asked.notify_one();
         request.extensions_mut().insert(offered.clone());
         router.call(request)
     });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WAIT)
+        // Whether a client that sends no more is gone is ours to say.
+        .half_close(true)
+        .max_buf_size(HEAD_BYTES);
     let connection = builder
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    tokio::pin!(connection);
-    let served = tokio::select! {
-        served = &mut connection => served,
-        () = gone => match tokio::time::timeout(GONE_WAIT, &mut connection).await {
-            Ok(served) => served,
-            // Dropping the connection drops what works for it.
-            Err(_) => return,
-        },
-        _ = async { stop.wait_for(|stop| *stop).await.is_ok() } => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let served = {
+        // What watches over HTTP ends with it.
+        tokio::pin!(connection, gone);
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                served = &mut connection => break served,
+                // Dropping the connection drops what works for it.
+                () = &mut gone => return,
+                _ = async { stop.wait_for(|stop| *stop).await.is_ok() }, if !stopping => {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
         }
     };
     match served {
@@ -141,10 +148,11 @@ async fn serve(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool
     }
 }
 
-/// Resolves when the client has sent its last byte, as far as can be seen. hyper looks for that by reading and stops once
-/// there is something to read: a client that sends a further request, or anything, and hangs up would leave its command
-/// running. The kernel tells it by an event of its own (EPOLLRDHUP, epoll_ctl(2)), which needs a descriptor of its own.
-async fn gone(socket: std::io::Result<OwnedFd>) {
+/// Resolves a moment after the client has sent its last byte, as far as can be seen, and something was asked for. hyper
+/// looks for that by reading and stops once there is something to read: a client that sends a further request, or
+/// anything, and hangs up would leave its command running. The kernel tells it by an event of its own (EPOLLRDHUP,
+/// epoll_ctl(2)), which needs a descriptor of its own.
+async fn gone(socket: std::io::Result<OwnedFd>, asked: Arc<Notify>) {
     let closed = async {
         let socket = register(socket?)?;
         loop {
@@ -160,6 +168,8 @@ async fn gone(socket: std::io::Result<OwnedFd>) {
         tracing::debug!(%error, "watching a connection");
         std::future::pending().await
     }
+    asked.notified().await;
+    tokio::time::sleep(GONE_WAIT).await;
 }
 
 fn prepare(stream: &TcpStream) -> std::io::Result<()> {

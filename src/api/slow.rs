@@ -48,3 +48,7 @@ pub async fn reply(
     });
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
+
+#[cfg(test)]
+#[path = "slow_tests.rs"]
+mod tests;

@@ -140,6 +140,21 @@ impl Outputs {
         true
     }
 
+    /// Removes what is beyond the bound: it may have been greater for the server before.
+    pub(super) async fn shrink(&self) -> Result<(), StoreError> {
+        let _turn = self.0.evicting.lock().await;
+        loop {
+            let beyond = self
+                .0
+                .used
+                .load(Ordering::Relaxed)
+                .saturating_sub(self.0.most);
+            if beyond == 0 || !self.evict(beyond).await? {
+                return Ok(());
+            }
+        }
+    }
+
     /// Gives bytes back.
     pub(super) fn release(&self, bytes: u64) {
         self.0.used.fetch_sub(bytes, Ordering::Relaxed);

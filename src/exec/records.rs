@@ -341,3 +341,7 @@ fn drop_output(write: &mut ExecWrite) {
     write.output = [Bytes::new(), Bytes::new()];
     write.row.kept = 0;
 }
+
+#[cfg(test)]
+#[path = "records_tests.rs"]
+mod tests;

@@ -34,6 +34,7 @@ impl Records {
         let now = jiff::Timestamp::now().as_millisecond();
         let before = |age: Duration| now - i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         self.store().remove_keys_before(before(KEY_LIFE)).await?;
+        self.outputs().shrink().await?;
         let retention = before(Duration::from_secs(bounds.retention_secs));
         loop {
             let gone = self

@@ -103,3 +103,11 @@ fn migrate(connection: &mut Connection, version: u32, step: &str) -> rusqlite::R
     transaction.pragma_update(None, "user_version", version)?;
     transaction.commit()
 }
+
+/// The first steps alone, as an older version would have done.
+#[cfg(test)]
+pub(super) fn apply_first(connection: &mut Connection, steps: usize) -> rusqlite::Result<()> {
+    (1..)
+        .zip(&STEPS[..steps])
+        .try_for_each(|(version, step)| migrate(connection, version, step))
+}

@@ -118,3 +118,19 @@ fn a_newer_schema_is_refused() {
     let message = Store::open(&path).unwrap_err().to_string();
     assert!(message.contains("schema version 9999"), "{message}");
 }
+
+#[tokio::test]
+async fn a_file_of_the_first_version_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.db");
+    let tenant = Uuid::now_v7();
+    {
+        let mut connection = Connection::open(&path).unwrap();
+        migrations::apply_first(&mut connection, 1).unwrap();
+        let sql = "INSERT INTO tenants (id, name) VALUES (?1, 'old')";
+        connection.execute(sql, [tenant.to_string()]).unwrap();
+    }
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.snapshot().await.unwrap().tenants[0].id, tenant);
+    assert_eq!(store.kept_output().await.unwrap(), 0);
+}

@@ -3,6 +3,7 @@
 use crate::needs;
 use crate::support::probe::base64;
 use crate::support::procs::growth;
+use crate::support::timing::factor;
 use crate::support::{alone, api, bound, runtime, server};
 use serde_json::json;
 
@@ -17,11 +18,10 @@ fn an_output_flood_is_capped_counted_and_leaves_memory_flat() {
         exec.assert_timed_out();
         assert_eq!(exec.stdout().len(), 4 << 20);
         assert_eq!(exec.data["stdout_truncated"], true);
-        assert!(
-            exec.number("stdout_bytes") > 64 << 20,
-            "only {}",
-            exec.number("stdout_bytes")
-        );
+        // Far more than is kept, however slow the machine.
+        let least = ((64 << 20) as f64 / factor()) as u64;
+        let written = exec.number("stdout_bytes");
+        assert!(written > least.max(5 << 20), "only {written}");
     });
     assert!(grown < 48 << 20, "the server grew by {grown} bytes");
 }

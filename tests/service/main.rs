@@ -18,6 +18,7 @@ mod leftovers;
 mod missing_limits;
 mod mounting;
 mod processes;
+mod records;
 mod restarts;
 mod secrets;
 mod supervision;

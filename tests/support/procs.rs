@@ -87,6 +87,13 @@ pub fn growth(server: &super::Server, work: impl FnOnce()) -> u64 {
     let both = || pids.iter().map(|pid| rss(*pid)).sum::<u64>();
     let before = both();
     let done = AtomicBool::new(false);
+    /// However the work ends, a failed assertion included: the scope waits for the watcher.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             let mut most = both();
@@ -96,8 +103,9 @@ pub fn growth(server: &super::Server, work: impl FnOnce()) -> u64 {
             }
             most
         });
+        let ended = Done(&done);
         work();
-        done.store(true, Ordering::Relaxed);
+        drop(ended);
         watcher.join().expect("no panic").saturating_sub(before)
     })
 }

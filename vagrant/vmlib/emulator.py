@@ -29,7 +29,9 @@ def boot(row, disk, carried, accel, work, limit, ending, processors=2, memory=30
     command = [
         # Not even a killed run leaves a machine behind.
         "setpriv", "--pdeathsig", "KILL",
-        "qemu-system-x86_64", "-accel", "kvm" if accel == "kvm" else "tcg,thread=multi",
+        # Emulated processors take turns: where each has a thread, one now and then runs a breakpoint that the kernel has
+        # set for a moment to change its own code, and has taken back (an oops, "int3").
+        "qemu-system-x86_64", "-accel", "kvm" if accel == "kvm" else "tcg,thread=single",
         "-cpu", "host" if accel == "kvm" else "max,la57=off", "-smp", str(processors), "-m", str(memory),
         "-display", "none", "-nodefaults", "-no-reboot", "-nic", "none",
         "-kernel", str(disk / "vmlinuz"), "-initrd", str(disk / "initrd"), "-append", append,
