@@ -6,6 +6,7 @@ pub mod loopdev;
 pub mod mount;
 pub mod packet;
 pub mod polled;
+pub mod terminal;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -224,24 +225,21 @@ pub enum ChildEnd {
     Signaled(u8),
 }
 
-/// waitpid(2) for the next child that ends. (nix's own fails for a child that a real-time signal ended.)
-pub fn wait_any() -> Result<(Pid, ChildEnd)> {
-    loop {
-        let mut status = 0;
-        // SAFETY: status outlives the call.
-        match check(unsafe { libc::waitpid(-1, &raw mut status, 0) }.into()) {
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
-            Ok(pid) => {
-                let end = if libc::WIFSIGNALED(status) {
-                    ChildEnd::Signaled(libc::WTERMSIG(status) as u8)
-                } else {
-                    ChildEnd::Exited(libc::WEXITSTATUS(status) as u8)
-                };
-                return Ok((Pid::from_raw(pid as libc::pid_t), end));
-            }
-        }
+/// Reaps a child that has ended, if there is one: waitpid(2) with WNOHANG. (nix's own fails for a child that a real-time
+/// signal ended.)
+pub fn reap_any() -> Result<Option<(Pid, ChildEnd)>> {
+    let mut status = 0;
+    // SAFETY: status outlives the call.
+    let pid = check(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) }.into())?;
+    if pid == 0 {
+        return Ok(None);
     }
+    let end = if libc::WIFSIGNALED(status) {
+        ChildEnd::Signaled(libc::WTERMSIG(status) as u8)
+    } else {
+        ChildEnd::Exited(libc::WEXITSTATUS(status) as u8)
+    };
+    Ok(Some((Pid::from_raw(pid as libc::pid_t), end)))
 }
 
 /// pidfd_send_signal(2) with SIGKILL. For the init of a pid namespace this ends every process in it.

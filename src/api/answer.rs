@@ -3,16 +3,13 @@
 
 use super::chunks::{self, Chunks};
 use super::error::ApiError;
-use crate::exec::{
-    BufferReservation, Finished, Kept, Lossy, Outcome, OutputEncoding, Record, Report, cut,
-};
-use crate::resources::Usage;
+use super::exec_view::ExecView;
+use crate::exec::{BufferReservation, Finished, Kept, Lossy, OutputEncoding, Record, Report, cut};
 use axum::body::Body;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
-use serde::Serialize;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -21,46 +18,6 @@ use uuid::Uuid;
 
 /// Output bytes in one piece: a multiple of three, so that base64 pieces join.
 const PIECE: usize = 48 * 1024;
-
-/// Everything but the output.
-#[derive(Serialize)]
-struct View<'a> {
-    duration_ms: u64,
-    exit_code: u8,
-    stdout_truncated: bool,
-    stderr_truncated: bool,
-    exec_id: Uuid,
-    outcome: &'a str,
-    signal: Option<&'a str>,
-    timed_out: bool,
-    oom_killed: bool,
-    stdout_bytes: u64,
-    stderr_bytes: u64,
-    output_encoding: &'static str,
-    usage: UsageView,
-}
-
-/// What a command used, on the wire.
-#[derive(Serialize)]
-pub struct UsageView {
-    cpu_ms: u64,
-    user_ms: u64,
-    system_ms: u64,
-    peak_memory_bytes: u64,
-    peak_pids: Option<u64>,
-}
-
-impl From<Usage> for UsageView {
-    fn from(usage: Usage) -> Self {
-        Self {
-            cpu_ms: usage.cpu_us / 1000,
-            user_ms: usage.user_us / 1000,
-            system_ms: usage.system_us / 1000,
-            peak_memory_bytes: usage.peak_memory_bytes,
-            peak_pids: usage.peak_pids,
-        }
-    }
-}
 
 /// A successful answer, as long as somebody may want it; cheap to clone.
 #[derive(Debug, Clone)]
@@ -132,24 +89,8 @@ impl Answer {
         let stderr_bytes = report.stderr_bytes.unwrap_or_default();
         let stdout_truncated = stdout_bytes > report.stdout_kept;
         let stderr_truncated = stderr_bytes > report.stderr_kept;
-        let view = View {
-            duration_ms: report.duration_ms.unwrap_or_default(),
-            exit_code: report.exit_code.unwrap_or_default(),
-            stdout_truncated,
-            stderr_truncated,
-            exec_id,
-            outcome,
-            signal: report.signal.as_deref(),
-            timed_out: outcome == Outcome::TimedOut.as_str(),
-            oom_killed: outcome == Outcome::OomKilled.as_str(),
-            stdout_bytes,
-            stderr_bytes,
-            output_encoding: match encoding {
-                OutputEncoding::Utf8 => "utf8",
-                OutputEncoding::Base64 => "base64",
-            },
-            usage: report.usage.unwrap_or_default().into(),
-        };
+        let truncated = [stdout_truncated, stderr_truncated];
+        let view = ExecView::new(exec_id, outcome, report, truncated, Some(encoding));
         let view = serde_json::to_string(&view).map_err(|e| ApiError::internal(&e))?;
         // The output follows inside the same object.
         let fields = view.strip_suffix('}').unwrap_or(&view);

@@ -40,15 +40,18 @@ impl BodyBudget {
         Self(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
     }
 
+    /// Sets so many bytes aside until the permit is dropped.
+    pub fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        u32::try_from(bytes.div_ceil(UNIT))
+            .ok()
+            .and_then(|units| self.0.clone().try_acquire_many_owned(units).ok())
+            .ok_or_else(|| ApiError::new(Code::Unavailable, "too many requests are being read"))
+    }
+
     fn take(&self, bytes: usize, held: &mut Option<OwnedSemaphorePermit>) -> Result<(), ApiError> {
         let have = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = (bytes * COPIES).div_ceil(UNIT).saturating_sub(have);
-        let permit = u32::try_from(more)
-            .ok()
-            .and_then(|more| self.0.clone().try_acquire_many_owned(more).ok())
-            .ok_or_else(|| {
-                ApiError::new(Code::Unavailable, "too many request bodies are being read")
-            })?;
+        let permit = self.reserve(more * UNIT)?;
         match held {
             Some(held) => held.merge(permit),
             None => *held = Some(permit),

@@ -114,8 +114,18 @@ impl ApiError {
         self
     }
 
-    /// The body, with the request id beside the error. What is our own fault gets a log line.
-    pub fn into_body(self, request_id: &str) -> String {
+    /// Whether the same request may succeed a little later.
+    pub fn is_temporary(&self) -> bool {
+        self.retry_after_secs.is_some()
+    }
+
+    /// Whether it is our own fault.
+    pub fn is_internal(&self) -> bool {
+        self.code == Code::Internal
+    }
+
+    /// What a client sees of it. What is our own fault gets a log line.
+    pub fn view(&self) -> Value {
         if self.status.is_server_error() && self.code != Code::Unimplemented {
             let cause = self.cause.as_deref().unwrap_or_default();
             tracing::warn!(
@@ -127,9 +137,14 @@ impl ApiError {
         }
         let mut error = json!({ "code": self.code.parts().0, "message": self.message });
         if !self.details.is_empty() {
-            error["details"] = Value::Object(self.details);
+            error["details"] = Value::Object(self.details.clone());
         }
-        json!({ "error": error, "request_id": request_id }).to_string()
+        error
+    }
+
+    /// The body, with the request id beside the error.
+    pub fn into_body(self, request_id: &str) -> String {
+        json!({ "error": self.view(), "request_id": request_id }).to_string()
     }
 
     /// Makes `response` this error's.

@@ -24,6 +24,17 @@ const FIELDS: &[&str] = &[
 pub fn parse(body: &RawValue) -> Result<ExecRequest, ApiError> {
     let fields = Fields::of_body(body, FIELDS)?;
     fields.deny_unknown()?;
+    Ok(ExecRequest {
+        stdin: fields.string("stdin")?,
+        stdin_base64: fields.string("stdin_base64")?,
+        max_output_bytes: fields.whole("max_output_bytes")?,
+        output_encoding: fields.string("output_encoding")?,
+        ..common(&fields)?
+    })
+}
+
+/// The fields that every way to run a command has.
+pub fn common(fields: &Fields<'_>) -> Result<ExecRequest, ApiError> {
     let limits = fields.object("limits", &["memory_mib", "pids", "cpu_secs"])?;
     if let Some(limits) = &limits {
         limits.deny_unknown()?;
@@ -41,14 +52,11 @@ pub fn parse(body: &RawValue) -> Result<ExecRequest, ApiError> {
         args: fields.strings("args")?.unwrap_or_default(),
         cwd: fields.string("cwd")?,
         env: fields.string_map("env")?.unwrap_or_default(),
-        stdin: fields.string("stdin")?,
-        stdin_base64: fields.string("stdin_base64")?,
         timeout_secs: fields.whole("timeout_secs")?,
-        max_output_bytes: fields.whole("max_output_bytes")?,
-        output_encoding: fields.string("output_encoding")?,
         memory_mib: limit("memory_mib")?,
         pids: limit("pids")?,
         cpu_secs: limit("cpu_secs")?,
         detach: fields.boolean("detach")?.unwrap_or(false),
+        ..ExecRequest::default()
     })
 }

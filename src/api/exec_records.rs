@@ -1,10 +1,10 @@
 //! `/v1/execs`: list, show and cancel.
 
 use super::App;
-use super::answer::UsageView;
 use super::auth::Caller;
 use super::chunks;
 use super::error::{ApiError, Code};
+use super::exec_view::UsageView;
 use super::query::{Params, answer_page, pagination};
 use crate::exec::{OUTCOMES, RUNNING, Record, Stream};
 use crate::runtime::{Invalid, Page};

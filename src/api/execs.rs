@@ -5,20 +5,23 @@ use super::answer::Answer;
 use super::auth::Caller;
 use super::body::JsonBody;
 use super::error::{ApiError, Code};
+use super::events;
 use super::exec_body;
 use super::idempotency::{self, MaybeKey, Name, Turn};
 use super::request_id::RequestId;
 use super::runtimes::Key;
 use super::slow;
+use crate::config::ExecBounds;
 use crate::exec::{
-    ExecError, ExecRequest, Execution, Identity, Io, Kept, OutputEncoding, Start, Stream, UNKNOWN,
-    ValidExec,
+    ExecError, ExecRequest, Execution, Identity, Input, Io, Kept, LiveOutput, OutputEncoding,
+    Permit, Start, Stream, UNKNOWN, ValidExec,
 };
+use crate::runtime::{Invalid, Runtime, Settings};
 use crate::store::KeyRow;
 use crate::tenant::TenantId;
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::json;
 use std::sync::Arc;
@@ -40,7 +43,6 @@ pub async fn exec(
     headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    refuse_event_stream(&headers)?;
     let begin = Instant::now() + slow::PATIENCE;
     let wanted = Wanted {
         tenant: caller.tenant,
@@ -48,6 +50,10 @@ pub async fn exec(
         request: exec_body::parse(body.json()?)?,
         body,
     };
+    let events = events::wanted(&headers, &wanted.request, key.as_deref())?;
+    if let Some(events) = events {
+        return events::respond(&app, wanted, events).await;
+    }
     let Some(key) = key else {
         let detach = wanted.detach();
         let (mut execution, encoding) = start(&app, wanted, None).await?;
@@ -70,12 +76,15 @@ pub async fn exec(
 }
 
 /// A request whose types are right.
-struct Wanted {
-    tenant: TenantId,
-    runtime: String,
-    request: ExecRequest,
+pub struct Wanted {
+    /// Whose token it was.
+    pub tenant: TenantId,
+    /// The runtime, as the client named it.
+    pub runtime: String,
+    /// What is to be run.
+    pub request: ExecRequest,
     /// Where the request came from: its memory is given back only when the command's own is set aside.
-    body: JsonBody,
+    pub body: JsonBody,
 }
 
 impl Wanted {
@@ -99,18 +108,10 @@ async fn start(
         request,
         body,
     } = wanted;
-    let runtime = app.runtimes.get_running(tenant, &runtime).await?;
-    let profile = app.runtimes.profile(&runtime.settings).ok_or_else(|| {
-        ApiError::new(
-            Code::FailedPrecondition,
-            "the runtime's sandbox profile does not exist any more",
-        )
-    })?;
-    let identity = Identity {
-        user: &profile.user,
-        home: &profile.home,
-    };
-    let mut exec = request.validate(&runtime.settings, identity, &app.config.exec)?;
+    let (runtime, mut exec) = check(app, tenant, &runtime, |settings, identity, bounds| {
+        request.validate(settings, identity, bounds)
+    })
+    .await?;
     let encoding = exec.encoding;
     let permit = app.executor.admit(&runtime, &exec).await?;
     drop(body);
@@ -124,6 +125,55 @@ async fn start(
         key: turn.map(|turn| turn.key_for(exec_id)),
     };
     Ok((app.executor.start(start), encoding))
+}
+
+/// The runtime, which must run, and what its rules make of a request.
+pub async fn check<T>(
+    app: &App,
+    tenant: TenantId,
+    runtime: &str,
+    validate: impl FnOnce(&Settings, Identity<'_>, &ExecBounds) -> Result<T, Invalid>,
+) -> Result<(Arc<Runtime>, T), ApiError> {
+    let runtime = app.runtimes.get_running(tenant, runtime).await?;
+    let profile = app.runtimes.profile(&runtime.settings).ok_or_else(|| {
+        ApiError::new(
+            Code::FailedPrecondition,
+            "the runtime's sandbox profile does not exist any more",
+        )
+    })?;
+    let identity = Identity {
+        user: &profile.user,
+        home: &profile.home,
+    };
+    let valid = validate(&runtime.settings, identity, &app.config.exec)?;
+    Ok((runtime, valid))
+}
+
+/// Starts a command whose client reads along. A detached one goes on from here on, whatever becomes of the client.
+pub fn start_live(
+    app: &App,
+    permit: Permit,
+    runtime: Arc<Runtime>,
+    mut exec: ValidExec,
+    stdin: Input,
+) -> (Execution, LiveOutput) {
+    let exec_id = Uuid::now_v7();
+    let detach = exec.detach;
+    let outputs = app.executor.records().outputs();
+    let (io, output) = Io::streamed(&mut exec, stdin, outputs, exec_id).live();
+    let start = Start {
+        exec_id,
+        permit,
+        runtime,
+        exec,
+        io,
+        key: None,
+    };
+    let mut execution = app.executor.start(start);
+    if detach {
+        execution.detach();
+    }
+    (execution, output)
 }
 
 fn streams(app: &App, exec: &mut ValidExec, exec_id: Uuid) -> Io {
@@ -227,20 +277,4 @@ fn nobody_waits() -> ApiError {
         Code::Unavailable,
         "everybody who waited for this request has gone; nothing was run",
     )
-}
-
-/// A client that asks for events would not understand the one answer that there is so far.
-fn refuse_event_stream(headers: &HeaderMap) -> Result<(), ApiError> {
-    let wanted = headers.get_all(header::ACCEPT).iter().any(|value| {
-        value
-            .to_str()
-            .is_ok_and(|value| value.contains("text/event-stream"))
-    });
-    if wanted {
-        return Err(ApiError::unimplemented(
-            Some("Accept"),
-            "`Accept: text/event-stream` is not supported yet; nothing was run",
-        ));
-    }
-    Ok(())
 }

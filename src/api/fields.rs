@@ -28,6 +28,14 @@ impl<'a> Fields<'a> {
         Self::parse(raw, String::new(), known)
     }
 
+    /// The fields of one message of a stream, which may hold others.
+    pub fn of_frame(raw: &'a RawValue, known: &'static [&'static str]) -> Result<Self, Invalid> {
+        if !raw.get().starts_with('{') {
+            return Err(Invalid::new("frame", "must be a JSON object"));
+        }
+        Self::parse(raw, String::new(), known)
+    }
+
     fn parse(
         raw: &'a RawValue,
         path: String,

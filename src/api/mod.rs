@@ -5,6 +5,7 @@
 //! routes    paths                 auth, body  extractors: who asks, what with
 //! runtimes, checkpoints, execs, files    handlers
 //! fields, create, exec_body       JSON → requests of `runtime` and `exec`
+//! stream    exec over WebSocket   events      the same events as SSE
 //! exec_records, exec_output       what is remembered of execs
 //! query        query strings, paging
 //! idempotency  requests that are carried out once      answer, slow, chunks  bodies that take long or much
@@ -18,9 +19,11 @@ mod checkpoints;
 mod chunks;
 mod create;
 mod error;
+mod events;
 mod exec_body;
 mod exec_output;
 mod exec_records;
+mod exec_view;
 mod execs;
 mod fields;
 mod files;
@@ -32,6 +35,7 @@ mod routes;
 mod runtimes;
 mod server;
 mod slow;
+mod stream;
 
 use crate::config::{Config, ConfigError, memory_bytes};
 use crate::exec::{Admission, Executor, Outputs, Records};

@@ -2,7 +2,9 @@
 
 use super::auth::Caller;
 use super::error::{ApiError, Code};
-use super::{App, checkpoints, exec_output, exec_records, execs, files, request_id, runtimes};
+use super::{
+    App, checkpoints, exec_output, exec_records, execs, files, request_id, runtimes, stream,
+};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{any, get, post};
@@ -28,6 +30,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/runtimes/{runtime}/pause", post(runtimes::pause))
         .route("/v1/runtimes/{runtime}/resume", post(runtimes::resume))
         .route("/v1/runtimes/{runtime}/exec", post(execs::exec))
+        .route("/v1/runtimes/{runtime}/exec/stream", get(stream::stream))
         .route(
             "/v1/runtimes/{runtime}/files",
             get(files::read).put(files::write),
@@ -49,7 +52,6 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .route("/v1/execs/{id}/output", get(exec_output::get))
         // Promised by the contract, and not built yet: 501, so that nobody takes them for a typing error.
-        .route("/v1/runtimes/{runtime}/exec/stream", get(later))
         .route("/v1/images", get(later))
         .route("/openapi.json", get(later_for_all))
         .route("/docs", get(later_for_all))

@@ -1,5 +1,7 @@
-//! Connections: accepting a bounded number of them, serving each, and ending them in order.
+//! Connections: accepting a bounded number of them, serving each, and ending them in order. A connection that becomes
+//! another protocol's (a WebSocket) stays one: it keeps its place, is waited for and ended like any other.
 
+use super::stream::Handover;
 use crate::sys::polled::register;
 use axum::Router;
 use hyper::Request;
@@ -101,9 +103,12 @@ async fn serve(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool
     }
     let asked = Arc::new(Notify::new());
     let gone = gone(stream.as_fd().try_clone_to_owned(), asked.clone());
+    let handover = Handover::new(stop.clone());
     let router = TowerToHyperService::new(router);
-    let service = service_fn(move |request: Request<Incoming>| {
+    let offered = handover.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
         asked.notify_one();
+        request.extensions_mut().insert(offered.clone());
         router.call(request)
     });
     let mut builder = http1::Builder::new();
@@ -113,23 +118,33 @@ async fn serve(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool
         // Whether a client that sends no more is gone is ours to say.
         .half_close(true)
         .max_buf_size(HEAD_BYTES);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection, gone);
-    let mut stopping = false;
-    let served = loop {
-        tokio::select! {
-            served = &mut connection => break served,
-            // Dropping the connection drops what works for it.
-            () = &mut gone => return,
-            _ = async { stop.wait_for(|stop| *stop).await.is_ok() }, if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
+    let connection = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let served = {
+        // What watches over HTTP ends with it.
+        tokio::pin!(connection, gone);
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                served = &mut connection => break served,
+                // Dropping the connection drops what works for it.
+                () = &mut gone => return,
+                _ = async { stop.wait_for(|stop| *stop).await.is_ok() }, if !stopping => {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
         }
     };
-    if let Err(error) = served {
+    match served {
         // Clients hang up as they like; that is no failure of ours.
-        tracing::debug!(%error, "a connection ended early");
+        Err(error) => tracing::debug!(%error, "a connection ended early"),
+        Ok(()) => {
+            if let Some(session) = handover.take() {
+                session.await;
+            }
+        }
     }
 }
 

@@ -9,10 +9,12 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Where the control socket lives in the child: the only descriptor it keeps of all those that the warden had open.
+/// Where the control socket lives in the child: the only descriptor that init keeps of all those the warden had open.
 const CONTROL: i32 = 3;
+/// Where a terminal's devpts instance lives until it is mounted.
+const PTS: i32 = 4;
 
 /// Builds the cell and runs its init. Never returns; a failure is reported to the warden before the end.
 pub fn run(spec: &Spec<'_>, mut control: OwnedFd) -> ! {
@@ -35,6 +37,7 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<Stdio> {
     // the last one to be closed.
     let mut needed = vec![control.as_fd(), spec.template];
     needed.extend(spec.attach.iter().map(AsFd::as_fd));
+    needed.extend(spec.pts);
     sys::close_all_but(&needed).step("close what other cells need")?;
 
     for file in spec.attach {
@@ -46,13 +49,16 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<Stdio> {
     setns(spec.template, CloneFlags::CLONE_NEWNS).step("enter the template")?;
     unshare(CloneFlags::CLONE_NEWNS).step("copy the template")?;
 
-    keep_only(control)?;
+    let pts = keep_only(control, spec.pts)?;
     if let Some((layers, bytes)) = spec.fresh {
         rootfs::assemble(layers, &rootfs::Writable::Fresh(bytes), spec.uid_base)?;
     }
     let root = mounts::root()?;
     let sandbox = spec.sandbox;
-    devices::mount_dev(root.as_fd(), spec.uid_base, sandbox.shm_bytes)?;
+    let terminal = pts.is_some();
+    let pts = pts.map_or_else(|| devices::new_pts(spec.uid_base), Ok)?;
+    devices::mount_dev(root.as_fd(), spec.uid_base, sandbox.shm_bytes, pts.as_fd())?;
+    drop(pts);
     procfs::mount_proc(root.as_fd(), sandbox)?;
     if spec.fresh_tmp {
         let (bytes, owner) = (sandbox.tmp_bytes, spec.uid_base);
@@ -69,22 +75,35 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<Stdio> {
     userns::unshare_as(spec.uid_base)?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent death signal")?;
     tell(control, &FromCell::UserNamespaceMade, &[]);
-    wait_for_go(control)
+    wait_for_go(control, terminal)
 }
 
-/// Closes everything that was inherited but the control socket, which moves to [`CONTROL`]. Descriptors 0 and 1 of the
-/// warden are `/dev/null`; 2 is its log, which no process of a cell may hold, and becomes the same.
-fn keep_only(control: &mut OwnedFd) -> Result<()> {
+/// Closes everything that was inherited but the control socket, which moves to [`CONTROL`], and what will be `/dev/pts`,
+/// which is returned at [`PTS`]. Descriptors 0 and 1 of the warden are `/dev/null`; 2 is its log, which no process of a
+/// cell may hold, and becomes the same.
+fn keep_only(control: &mut OwnedFd, pts: Option<BorrowedFd<'_>>) -> Result<Option<OwnedFd>> {
     let step = "keep only the control socket";
+    // Above the fixed numbers, so that neither copy below overwrites the other's source.
+    let pts = pts
+        .map(|pts| sys::dup_above(pts, PTS + 1))
+        .transpose()
+        .step(step)?;
     sys::dup_onto(control.as_fd(), CONTROL, true).step(step)?;
     sys::dup_onto(std::io::stdin().as_fd(), 2, false).step(step)?;
     let kept = sys::inherited_fd(CONTROL).step(step)?;
     // Its number is closed here, or it is CONTROL itself.
     std::mem::forget(std::mem::replace(control, kept));
-    sys::close_range(CONTROL + 1, u32::MAX).step(step)
+    let Some(pts) = pts else {
+        sys::close_range(CONTROL + 1, u32::MAX).step(step)?;
+        return Ok(None);
+    };
+    sys::dup_onto(pts.as_fd(), PTS, true).step(step)?;
+    drop(pts);
+    sys::close_range(PTS + 1, u32::MAX).step(step)?;
+    sys::inherited_fd(PTS).map(Some).step(step)
 }
 
-fn wait_for_go(control: &OwnedFd) -> Result<Stdio> {
+fn wait_for_go(control: &OwnedFd, terminal: bool) -> Result<Stdio> {
     let step = "wait for the warden";
     let mut buffer = [0; 16];
     let packet = packet::receive(control.as_fd(), &mut buffer).step(step)?;
@@ -96,6 +115,7 @@ fn wait_for_go(control: &OwnedFd) -> Result<Stdio> {
         Ok([command, stdin, stdout, stderr]) if expected => Ok(Stdio {
             command,
             streams: [stdin, stdout, stderr],
+            terminal,
         }),
         _ => Err(Errno::EPROTO).step(step),
     }

@@ -5,7 +5,7 @@ use crate::cell::mounts::{self, NOSUID_NODEV};
 use crate::sys;
 use nix::sys::stat::{Mode, SFlag, makedev, mknodat};
 use nix::unistd::symlinkat;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Character devices of the "memory" and "tty" majors (Documentation/admin-guide/devices.txt).
 const NODES: [(&str, u64, u64); 6] = [
@@ -28,9 +28,29 @@ const LINKS: [(&str, &str); 5] = [
 /// The group that owns terminals on every distribution (`tty`), inside the cell.
 const TTY_GID: u32 = 5;
 
+/// A new, detached devpts instance for the cell whose root is the host uid `owner`.
+pub fn new_pts(owner: u32) -> Result<OwnedFd> {
+    let tty = (owner + TTY_GID).to_string();
+    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+    let options: &[(&std::ffi::CStr, &str)] = &[
+        (c"mode", "620"),
+        (c"ptmxmode", "666"),
+        // Of the host's 4,096, which all instances share.
+        (c"max", "64"),
+        (c"gid", &tty),
+    ];
+    mounts::new(c"devpts", options, attributes)
+}
+
 /// Mounts `/dev` with all that belongs into it. `owner` is the host uid of the cell's root, `shm_bytes` the size of
-/// `/dev/shm`. Must run while the caller is root of the host's user namespace: only then may nodes be made.
-pub fn mount_dev(root: BorrowedFd<'_>, owner: u32, shm_bytes: u64) -> Result<()> {
+/// `/dev/shm`, `pts` what becomes `/dev/pts`. Must run while the caller is root of the host's user namespace: only then
+/// may nodes be made.
+pub fn mount_dev(
+    root: BorrowedFd<'_>,
+    owner: u32,
+    shm_bytes: u64,
+    pts: BorrowedFd<'_>,
+) -> Result<()> {
     let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
     let dev = mounts::tmpfs(65536, 64, owner, "755", attributes)?;
     for (name, major, minor) in NODES {
@@ -47,17 +67,7 @@ pub fn mount_dev(root: BorrowedFd<'_>, owner: u32, shm_bytes: u64) -> Result<()>
     }
     mounts::attach(dev.as_fd(), root, c"dev")?;
 
-    let tty = (owner + TTY_GID).to_string();
-    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
-    let options: &[(&std::ffi::CStr, &str)] = &[
-        (c"mode", "620"),
-        (c"ptmxmode", "666"),
-        // Of the host's 4,096, which all instances share.
-        (c"max", "64"),
-        (c"gid", &tty),
-    ];
-    let pts = mounts::new(c"devpts", options, attributes)?;
-    mounts::attach(pts.as_fd(), dev.as_fd(), c"pts")?;
+    mounts::attach(pts, dev.as_fd(), c"pts")?;
 
     let attributes = NOSUID_NODEV | libc::MOUNT_ATTR_NOEXEC;
     let shm = mounts::tmpfs(

@@ -1,7 +1,7 @@
 //! Giving up power: ids, capabilities, no_new_privs. Everything here goes one way.
 
 use crate::cell::error::{CellError, Result, Step};
-use caps::CapSet;
+use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
@@ -30,6 +30,23 @@ pub fn drop_capabilities() -> Result<()> {
         CapSet::Permitted,
     ] {
         caps::clear(None, set).map_err(|_| failed(&format!("empty the {set:?} set")))?;
+    }
+    nix::sys::prctl::set_no_new_privs().step("set no_new_privs")
+}
+
+/// [`become_ids`] that ends with CAP_KILL as the only capability, in the permitted and effective sets; no_new_privs is set.
+pub fn become_ids_with_kill(uid: u32, gid: u32) -> Result<()> {
+    // Leaving uid 0 would clear the permitted set (capabilities(7)); cleared again by the second step of this.
+    caps::securebits::set_keepcaps(true).map_err(|_| failed("keep the capabilities"))?;
+    become_ids(uid, gid)?;
+    caps::securebits::set_keepcaps(false).map_err(|_| failed("drop the capabilities"))?;
+    let kill = caps::CapsHashSet::from([Capability::CAP_KILL]);
+    for set in [CapSet::Ambient, CapSet::Inheritable] {
+        caps::clear(None, set).map_err(|_| failed(&format!("empty the {set:?} set")))?;
+    }
+    // The effective set is empty by now: the change of ids did that whatever was to be kept.
+    for set in [CapSet::Permitted, CapSet::Effective] {
+        caps::set(None, set, &kill).map_err(|_| failed(&format!("reduce the {set:?} set")))?;
     }
     nix::sys::prctl::set_no_new_privs().step("set no_new_privs")
 }

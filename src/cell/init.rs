@@ -1,15 +1,21 @@
-//! PID 1 of a cell: forks the payload, gives up every right it has, reaps, reports how the payload ended, and ends; with
-//! it the kernel ends every process of the cell (pid_namespaces(7)). It holds nothing but its control socket.
+//! PID 1 of a cell: forks the payload, gives up every right but one, reaps, passes signals on, reports how the payload
+//! ended, and ends; with it the kernel ends every process of the cell (pid_namespaces(7)). It holds nothing but its
+//! control socket and a signalfd(2).
+//!
+//! The right it keeps is CAP_KILL in the cell's own user namespace. It runs as another uid than the payload (which so can
+//! neither signal nor trace it), and only with that right can it pass on a signal that a client sent. It is worth little
+//! to whoever took init over: kill(2) reaches the processes of its own pid namespace, which end with init anyway.
 
 use crate::cell::error::{Result, Step};
-use crate::cell::report::FromCell;
-use crate::cell::report::{Stdio, tell};
+use crate::cell::report::{FromCell, SignalSet, Stdio, tell};
 use crate::cell::{Sandbox, identity, payload};
 use crate::resources::INIT_ID;
-use crate::sys::{self, ChildEnd};
+use crate::sys::{self, ChildEnd, packet};
 use crate::warden::protocol::CellEnd;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{ForkResult, Pid};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -23,14 +29,13 @@ pub fn run(sandbox: &Sandbox, control: &OwnedFd, stdio: Stdio) -> Result<()> {
     // Until here they were the host's /dev/null: nothing of the host stays open in the cell.
     sys::close_range(0, 2).step("close the standard streams")?;
     identity::drop_bounding_set()?;
-    identity::become_ids(INIT_ID, INIT_ID)?;
-    identity::drop_capabilities()?;
+    identity::become_ids_with_kill(INIT_ID, INIT_ID)?;
     nix::sys::prctl::set_dumpable(false).step("become not dumpable")?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent death signal")?;
     if peer_is_gone(control)? {
         return Ok(());
     }
-    let end = reap_until(main)?;
+    let end = watch_over(main, control)?;
     tell(control, &FromCell::End(end), &namespaces());
     Ok(())
 }
@@ -54,15 +59,55 @@ fn peer_is_gone(control: &OwnedFd) -> Result<bool> {
         .is_some_and(|events| events.contains(PollFlags::POLLHUP)))
 }
 
-/// Reaps whatever ends (orphans of the payload become ours) until the payload itself has ended.
-fn reap_until(main: Pid) -> Result<CellEnd> {
+/// Reaps whatever ends (orphans of the payload become ours) and passes signals on, until the payload itself has ended.
+fn watch_over(main: Pid, control: &OwnedFd) -> Result<CellEnd> {
+    let step = "wait for the payload";
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    // Blocked before the first look, so that no child can end unheard between a look and the wait.
+    mask.thread_block().step(step)?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let children = SignalFd::with_flags(&mask, flags).step(step)?;
     loop {
-        let (pid, end) = sys::wait_any().step("wait for the payload")?;
-        if pid == main {
-            return Ok(match end {
-                ChildEnd::Exited(code) => CellEnd::Exited(code),
-                ChildEnd::Signaled(number) => CellEnd::Signaled(number),
-            });
+        while let Some((pid, end)) = sys::reap_any().step(step)? {
+            if pid == main {
+                return Ok(match end {
+                    ChildEnd::Exited(code) => CellEnd::Exited(code),
+                    ChildEnd::Signaled(number) => CellEnd::Signaled(number),
+                });
+            }
+        }
+        let mut fds = [
+            PollFd::new(children.as_fd(), PollFlags::POLLIN),
+            PollFd::new(control.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            other => other.step(step)?,
+        };
+        let [child, message] = fds.map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
+        if child {
+            children.read_signal().step(step)?;
+        }
+        if message {
+            let mut buffer = [0; 16];
+            match packet::receive(control.as_fd(), &mut buffer) {
+                Ok(Some(packet)) => pass_on(main, &buffer[..packet.length]),
+                Err(Errno::EINTR) => {}
+                // The warden is gone, and its end is ours too: the death signal is on its way.
+                Ok(None) | Err(_) => return Ok(CellEnd::Killed),
+            }
+        }
+    }
+}
+
+/// Sends signals to the payload's process group. Before the payload leads one (it has just been forked) it gets them
+/// alone, which is the same: it has no children yet.
+fn pass_on(main: Pid, message: &[u8]) {
+    for signal in SignalSet::decode(message).unwrap_or_default().signals() {
+        let signal = signal.signal();
+        if killpg(main, signal) == Err(Errno::ESRCH) {
+            let _ = kill(main, signal);
         }
     }
 }

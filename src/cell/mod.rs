@@ -4,13 +4,14 @@
 //!
 //! | who | file | does |
 //! |---|---|---|
-//! | warden | `open` (here) | clones the child into pid, net, ipc, uts and time namespaces and the v2 cgroup |
+//! | warden | `terminal` | where asked for, makes the terminal and the instance that becomes `/dev/pts` |
+//! | | `open` (here) | clones the child into pid, net, ipc, uts and time namespaces and the v2 cgroup |
 //! | child, host root | `child` | joins the v1 cgroups; cgroup namespace; copies the runtime's mount namespace |
 //! | | `rootfs` | ephemeral only: overlay over a fresh tmpfs, pivot_root |
 //! | | `devices`, `procfs` | `/dev`, `/dev/shm`, `/proc`, perhaps `/tmp` |
 //! | | `child` | loopback up, host name, *then* its user namespace: all others belong to the host's |
 //! | warden | `userns` | writes the uid and gid maps, sends the descriptors |
-//! | child, now init | `init` | forks the payload, gives up every right, reaps, reports |
+//! | child, now init | `init` | forks the payload, gives up every right but to signal it, reaps, reports |
 //! | payload | `payload`, `identity` | ids, capabilities, rlimits, then either: cwd, look-up, seccomp, execve |
 //! | | `file` | or: seccomp, and one file is read or written |
 //!
@@ -30,6 +31,7 @@ pub mod payload;
 pub mod procfs;
 pub mod report;
 pub mod rootfs;
+pub mod terminal;
 pub mod userns;
 
 use crate::sys::{self, Cloned, packet};
@@ -73,6 +75,8 @@ pub struct Spec<'a> {
     pub fresh: Option<(&'a rootfs::Layers, u64)>,
     /// Whether `/tmp` is a tmpfs of the cell.
     pub fresh_tmp: bool,
+    /// The devpts instance with the command's terminal, where it has one.
+    pub pts: Option<BorrowedFd<'a>>,
     /// The v2 cgroup to be born in.
     pub clone_into: Option<BorrowedFd<'a>>,
     /// cgroup.procs files of the v1 groups to join.

@@ -30,8 +30,12 @@ enum Order {
 
 /// Becomes the command, or carries the operation out. Never returns.
 pub fn run(sandbox: &Sandbox, control: &OwnedFd, stdio: Stdio) -> ! {
-    let Stdio { command, streams } = stdio;
-    let prepared = confine(sandbox, &streams).and_then(|()| read_order(command));
+    let Stdio {
+        command,
+        streams,
+        terminal,
+    } = stdio;
+    let prepared = confine(sandbox, &streams, terminal).and_then(|()| read_order(command));
     match prepared {
         Ok(Order::Run(command)) => start(sandbox, control, &command),
         Ok(Order::File(operation)) => {
@@ -50,11 +54,14 @@ pub fn run(sandbox: &Sandbox, control: &OwnedFd, stdio: Stdio) -> ! {
 }
 
 /// Session, streams, signals, limits, ids, capabilities.
-fn confine(sandbox: &Sandbox, streams: &[OwnedFd; 3]) -> Result<()> {
+fn confine(sandbox: &Sandbox, streams: &[OwnedFd; 3], terminal: bool) -> Result<()> {
     nix::unistd::setsid().step("start a session")?;
     sys::reset_signals().step("reset the signals")?;
     for (number, stream) in streams.iter().enumerate() {
         sys::dup_onto(stream.as_fd(), number as i32, false).step("set the standard streams")?;
+    }
+    if terminal {
+        sys::terminal::make_controlling(0).step("take the terminal")?;
     }
     umask(Mode::from_bits_truncate(sandbox.umask));
     identity::set_rlimits(&sandbox.rlimits)?;

@@ -1,16 +1,17 @@
-//! What a cell tells the warden over its control socket, and the one message that the warden sends.
+//! What a cell tells the warden over its control socket, and what the warden sends.
 //!
 //! Up: [`UserNamespaceMade`](FromCell::UserNamespaceMade) once, then how it ended: from init, and before
 //! that from the payload where it could not become the command. The first word counts. Down: one [`GO`]
-//! with the descriptors of [`Stdio`], after the maps are written. SOCK_SEQPACKET keeps the messages apart.
+//! with the descriptors of [`Stdio`], after the maps are written, then any number of [`SignalSet`]s. SOCK_SEQPACKET keeps
+//! the messages apart and in order.
 
 use crate::cell::error::CellError;
 use crate::sys::packet;
-use crate::warden::protocol::CellEnd;
+use crate::warden::protocol::{CellEnd, CommandSignal};
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, OwnedFd};
 
-/// The warden's only message: the maps are written, run what the descriptors hold.
+/// The warden's first message: the maps are written, run what the descriptors hold.
 pub const GO: &[u8] = b"go";
 
 /// Longest message of a cell in bytes; a longer one is not sent.
@@ -35,6 +36,45 @@ pub struct Stdio {
     pub command: OwnedFd,
     /// Descriptors 0, 1 and 2 of the payload.
     pub streams: [OwnedFd; 3],
+    /// Whether they are a terminal, which then becomes the controlling one.
+    pub terminal: bool,
+}
+
+/// Signals on their way to the payload's process group. A set, like the kernel's own: one that is sent again before it
+/// was delivered is delivered once.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct SignalSet(u64);
+
+impl SignalSet {
+    /// Adds one.
+    pub fn add(&mut self, signal: CommandSignal) {
+        self.0 |= 1 << signal.number();
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The message.
+    pub fn encode(self) -> [u8; 8] {
+        self.0.to_le_bytes()
+    }
+
+    /// Reads what [`SignalSet::encode`] wrote; bits that are no [`CommandSignal`] have no meaning.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        bytes
+            .try_into()
+            .ok()
+            .map(|bytes| Self(u64::from_le_bytes(bytes)))
+    }
+
+    /// What is in it.
+    pub fn signals(self) -> impl Iterator<Item = CommandSignal> {
+        CommandSignal::ALL
+            .into_iter()
+            .filter(move |signal| self.0 >> signal.number() & 1 == 1)
+    }
 }
 
 /// Tells the warden's log which step failed. The socket may be gone; then nobody wants to know.
@@ -50,5 +90,29 @@ pub fn tell(control: &OwnedFd, message: &FromCell, fds: &[OwnedFd]) {
     {
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         let _ = packet::send(control.as_fd(), &bytes, &fds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_holds_what_was_added_and_nothing_else() {
+        let mut set = SignalSet::default();
+        assert!(set.is_empty());
+        set.add(CommandSignal::Usr1);
+        set.add(CommandSignal::Int);
+        set.add(CommandSignal::Int);
+        let read = SignalSet::decode(&set.encode()).unwrap();
+        let signals: Vec<_> = read.signals().collect();
+        assert_eq!(signals, [CommandSignal::Int, CommandSignal::Usr1]);
+        let foreign = SignalSet::decode(&(1u64 << 19).to_le_bytes()).unwrap();
+        assert_eq!(
+            foreign.signals().count(),
+            0,
+            "SIGSTOP is not in the closed set"
+        );
+        assert_eq!(SignalSet::decode(b"go"), None);
     }
 }

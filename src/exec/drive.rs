@@ -1,6 +1,7 @@
 //! One exec from permit to outcome, on one screen: [`drive`].
 
 use super::admission::Permit;
+use super::control::Control;
 use super::deadline::time_is_up;
 use super::error::ExecError;
 use super::executor::Finished;
@@ -10,10 +11,9 @@ use super::pump::raised;
 use super::request::ValidExec;
 use super::sink::{Input, Io};
 use crate::runtime::{Invalid, Runtime};
-use crate::warden::client::{
-    Ended, ExecRequest, RunningExec, Starting, Streams, Warden, WardenError,
-};
+use crate::warden::client::{Ended, ExecRequest, RunningExec, Starting, Warden, WardenError};
 use crate::warden::protocol::Failure;
+use crate::warden::streams::Streams;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
@@ -34,7 +34,7 @@ pub(super) struct Job {
     pub(super) exec: ValidExec,
     pub(super) io: Io,
     /// Told when the command is let go; dropped when it never is.
-    pub(super) started: oneshot::Sender<()>,
+    pub(super) started: oneshot::Sender<Control>,
     pub(super) stop: Stop,
 }
 
@@ -57,7 +57,8 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
         cell_resources: exec.resources,
         hostname: runtime.name.clone(),
         command: exec.command.encode(),
-        stdin: !matches!(io.stdin, Input::Nothing),
+        stdin: exec.terminal.is_none() && !matches!(io.stdin, Input::Nothing),
+        terminal: exec.terminal,
     };
     let cancelled = stop.wanted();
     tokio::pin!(cancelled);
@@ -73,11 +74,17 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
         Launch::Stuck => return Err(not_killed(exec_id, running, permit)),
     };
     let began = Instant::now();
+    let terminal = streams.terminal();
+    let control = running
+        .signals()
+        .map(|signals| Control { signals, terminal });
     let pipes = Pipes::open(streams, io);
 
     let cancelled = async {
         if early.is_none() {
-            let _ = started.send(());
+            if let Some(control) = control {
+                let _ = started.send(control);
+            }
             cancelled.await;
         }
     };

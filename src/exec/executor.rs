@@ -3,6 +3,7 @@
 //! free again only when it is dead.
 
 use super::admission::{Admission, BufferReservation, Permit};
+use super::control::Control;
 use super::drive::{Job, Stop, drive};
 use super::error::ExecError;
 use super::live::{Live, LiveExec};
@@ -164,6 +165,7 @@ impl Executor {
             exec_id,
             waiting: Some(waiting),
             started: Some(started),
+            control: None,
             task,
         }
     }
@@ -197,7 +199,8 @@ pub struct Execution {
     pub exec_id: Uuid,
     /// Dropped when nobody waits any more.
     waiting: Option<oneshot::Sender<()>>,
-    started: Option<oneshot::Receiver<()>>,
+    started: Option<oneshot::Receiver<Control>>,
+    control: Option<Control>,
     task: JoinHandle<Result<Finished, ExecError>>,
 }
 
@@ -211,9 +214,17 @@ impl Execution {
             return Ok(());
         };
         match started.await {
-            Ok(()) => Ok(()),
+            Ok(control) => {
+                self.control = Some(control);
+                Ok(())
+            }
             Err(_) => self.finished().await.map(drop),
         }
+    }
+
+    /// What can be done to the command; none before it was [`started`](Self::started).
+    pub fn control(&self) -> Option<&Control> {
+        self.control.as_ref()
     }
 
     /// Waits for the end. A cancelled wait may be repeated, a finished one not.

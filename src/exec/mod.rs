@@ -11,6 +11,7 @@
 //! Called by `api`. Knows runtimes and the warden's client, but neither HTTP nor SQL.
 
 mod admission;
+mod control;
 mod deadline;
 mod drive;
 mod error;
@@ -20,6 +21,7 @@ mod outcome;
 mod outputs;
 mod pipes;
 mod pump;
+mod reader;
 mod record;
 mod recording;
 mod records;
@@ -27,19 +29,23 @@ mod request;
 mod retention;
 mod sink;
 mod spool;
+mod stream;
 mod text;
 
 pub use admission::{Admission, AdmissionError, BufferReservation, Permit};
+pub use control::Control;
 pub use error::ExecError;
 pub use executor::{Busy, Execution, Executor, Finished, Start};
 pub use live::LiveExec;
 pub use outcome::{Outcome, Verdict};
 pub use outputs::{Outputs, Stream};
 pub use pump::PIECE;
+pub use reader::{LiveOutput, live_input};
 pub use record::{OUTCOMES, RUNNING, Record, Report, UNKNOWN};
 pub use records::{Kept, OutputError, Records};
 pub use request::{ExecRequest, Identity, OutputEncoding, ValidExec};
 pub use retention::KEY_LIFE;
 pub use sink::{Captured, Input, Io, Sink};
 pub use spool::{Progress, Spool};
+pub use stream::{StreamRequest, ValidStream, terminal_size};
 pub use text::{Lossy, cut};

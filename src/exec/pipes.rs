@@ -2,7 +2,9 @@
 
 use super::pump::{drain, feed};
 use super::sink::{Captured, Io};
-use crate::warden::client::Streams;
+use crate::warden::streams::Streams;
+use crate::warden::terminal::Terminal;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -15,6 +17,7 @@ pub(super) struct Pipes {
     stdin: Option<JoinHandle<()>>,
     stdout: JoinHandle<Captured>,
     stderr: JoinHandle<Captured>,
+    terminal: Option<Arc<Terminal>>,
     // Dropping it ends the readers, so that none outlives its exec.
     stop: watch::Sender<bool>,
 }
@@ -23,10 +26,15 @@ impl Pipes {
     /// Lets the bytes move.
     pub(super) fn open(streams: Streams, io: Io) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let read = |pipe, sink| tokio::spawn(drain(pipe, sink, stopped.clone()));
+        let terminal = streams.terminal();
+        let read = |outlet, sink| tokio::spawn(drain(outlet, sink, stopped.clone()));
         Self {
             stdout: read(streams.stdout, io.stdout),
-            stderr: read(streams.stderr, io.stderr),
+            stderr: match streams.stderr {
+                Some(outlet) => read(outlet, io.stderr),
+                None => tokio::spawn(async { io.stderr.finish() }),
+            },
+            terminal,
             stdin: streams.stdin.map(|pipe| tokio::spawn(feed(pipe, io.stdin))),
             stop,
         }
@@ -36,6 +44,9 @@ impl Pipes {
     pub(super) async fn close(mut self) -> (Captured, Captured) {
         if let Some(stdin) = &self.stdin {
             stdin.abort();
+        }
+        if let Some(terminal) = &self.terminal {
+            terminal.finish();
         }
         let both = async { tokio::join!(&mut self.stdout, &mut self.stderr) };
         let both = tokio::time::timeout(DRAIN_WAIT, both).await;

@@ -5,12 +5,12 @@
 //! costs no buffer at all.
 
 use super::sink::{Captured, Input, Sink};
+use crate::warden::streams::{Inlet, Outlet};
+use crate::warden::terminal::CTRL_D;
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
-use tokio::io::AsyncWriteExt;
-use tokio::net::unix::pipe;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// Bytes read at once: as much as a pipe holds by default, pipe(7), four times over.
 const CHUNK: usize = 256 * 1024;
@@ -25,22 +25,22 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
 }
 
-/// Reads `pipe` to its end, or, where nothing is in it, until `stop` turns true or its sender is gone.
+/// Reads `outlet` to its end, or, where nothing is in it, until `stop` turns true or its sender is gone.
 pub(super) async fn drain(
-    pipe: pipe::Receiver,
+    outlet: Outlet,
     mut sink: Sink,
     mut stop: watch::Receiver<bool>,
 ) -> Captured {
     loop {
         let ready = tokio::select! {
             biased;
-            ready = pipe.readable() => ready,
+            ready = outlet.readable() => ready,
             () = raised(&mut stop) => break,
         };
         let ended = match ready {
             Err(_) => true,
-            Ok(()) if sink.waits() => read_piece(&pipe, &mut sink).await,
-            Ok(()) => read_available(&pipe, &mut sink),
+            Ok(()) if sink.waits() => read_piece(&outlet, &mut sink).await,
+            Ok(()) => read_available(&outlet, &mut sink),
         };
         if ended {
             break;
@@ -57,10 +57,10 @@ pub(super) async fn raised(flag: &mut watch::Receiver<bool>) {
 }
 
 /// Reads what is there, for one turn; true at the end of the pipe.
-fn read_available(pipe: &pipe::Receiver, sink: &mut Sink) -> bool {
+fn read_available(outlet: &Outlet, sink: &mut Sink) -> bool {
     SCRATCH.with_borrow_mut(|scratch| {
         for _ in 0..TURN {
-            match pipe.try_read(scratch) {
+            match outlet.try_read(scratch) {
                 Ok(0) => return true,
                 Ok(count) => sink.take(&scratch[..count]),
                 Err(error) if again(&error) => return false,
@@ -72,9 +72,9 @@ fn read_available(pipe: &pipe::Receiver, sink: &mut Sink) -> bool {
 }
 
 /// Reads one piece and waits until the sink has taken it; true at the end of the pipe.
-async fn read_piece(pipe: &pipe::Receiver, sink: &mut Sink) -> bool {
+async fn read_piece(outlet: &Outlet, sink: &mut Sink) -> bool {
     let read = SCRATCH.with_borrow_mut(|scratch| {
-        let count = pipe.try_read(&mut scratch[..PIECE])?;
+        let count = outlet.try_read(&mut scratch[..PIECE])?;
         io::Result::Ok(Bytes::copy_from_slice(&scratch[..count]))
     });
     match read {
@@ -89,25 +89,28 @@ fn again(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// Writes the input and closes the pipe. A command that does not read it, or ends before it has read all, is no error.
-pub(super) async fn feed(mut pipe: pipe::Sender, input: Input) {
+/// Writes the input, and then its end. A command that does not read it, or ends before it has read all, is no error.
+pub(super) async fn feed(mut inlet: Inlet, input: Input) {
     let written = match input {
         Input::Nothing => Ok(()),
-        Input::Bytes(bytes) => pipe.write_all(&bytes).await,
-        Input::Channel(mut pieces) => loop {
-            let Some(piece) = pieces.recv().await else {
-                break Ok(());
-            };
-            if let Err(error) = pipe.write_all(&piece).await {
-                break Err(error);
-            }
-        },
+        Input::Bytes(bytes) => inlet.write_all(&bytes).await,
+        Input::Channel(pieces) => feed_pieces(inlet, pieces).await,
     };
     if let Err(error) = written
         && error.kind() != ErrorKind::BrokenPipe
     {
         tracing::debug!(%error, "writing a command's stdin");
     }
+}
+
+async fn feed_pieces(mut inlet: Inlet, mut pieces: mpsc::Receiver<Bytes>) -> io::Result<()> {
+    let mut last = None;
+    while let Some(piece) = pieces.recv().await {
+        inlet.write_all(&piece).await?;
+        last = piece.last().copied().or(last);
+    }
+    let in_a_line = last.is_some_and(|byte| !matches!(byte, b'\n' | b'\r' | CTRL_D));
+    inlet.close(in_a_line).await
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 use super::*;
 use proptest::prelude::*;
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
 async fn through(bytes: Vec<u8>, sink: Sink) -> Captured {
     let (sender, receiver) = pipe::pipe().unwrap();
     let (_stop, stopped) = watch::channel(false);
-    let reader = tokio::spawn(drain(receiver, sink, stopped));
-    feed(sender, Input::Bytes(bytes)).await;
+    let reader = tokio::spawn(drain(Outlet::Pipe(receiver), sink, stopped));
+    feed(Inlet::Pipe(sender), Input::Bytes(bytes)).await;
     reader.await.unwrap()
 }
 
@@ -35,7 +37,7 @@ async fn exactly_the_cap_is_not_truncated() {
 async fn a_pipe_that_somebody_holds_open_can_be_given_up() {
     let (mut sender, receiver) = pipe::pipe().unwrap();
     let (stop, stopped) = watch::channel(false);
-    let reader = tokio::spawn(drain(receiver, Sink::memory(10), stopped));
+    let reader = tokio::spawn(drain(Outlet::Pipe(receiver), Sink::memory(10), stopped));
     sender.write_all(b"abc").await.unwrap();
     tokio::task::yield_now().await;
     stop.send_replace(true);
@@ -48,7 +50,7 @@ async fn a_pipe_that_somebody_holds_open_can_be_given_up() {
 #[tokio::test]
 async fn feeding_somebody_who_does_not_read_ends() {
     let (sender, receiver) = pipe::pipe().unwrap();
-    let writer = tokio::spawn(feed(sender, Input::Bytes(vec![0; 10_000_000])));
+    let writer = tokio::spawn(feed(Inlet::Pipe(sender), Input::Bytes(vec![0; 10_000_000])));
     drop(receiver);
     writer.await.unwrap();
 }
@@ -58,8 +60,8 @@ async fn input_comes_piece_by_piece_until_its_channel_ends() {
     let (sender, receiver) = pipe::pipe().unwrap();
     let (_stop, stopped) = watch::channel(false);
     let (pieces, input) = mpsc::channel(1);
-    let writer = tokio::spawn(feed(sender, Input::Channel(input)));
-    let reader = tokio::spawn(drain(receiver, Sink::memory(100), stopped));
+    let writer = tokio::spawn(feed(Inlet::Pipe(sender), Input::Channel(input)));
+    let reader = tokio::spawn(drain(Outlet::Pipe(receiver), Sink::memory(100), stopped));
     for piece in ["one ", "two ", "three"] {
         pieces.send(Bytes::from(piece)).await.unwrap();
     }
@@ -76,8 +78,8 @@ async fn a_slow_reader_stops_the_writer_and_loses_nothing() {
     let (sender, receiver) = pipe::pipe().unwrap();
     let (_stop, stopped) = watch::channel(false);
     let sink = Sink::memory(10).with_live(live);
-    let reader = tokio::spawn(drain(receiver, sink, stopped));
-    let writer = tokio::spawn(feed(sender, Input::Bytes(bytes.clone())));
+    let reader = tokio::spawn(drain(Outlet::Pipe(receiver), sink, stopped));
+    let writer = tokio::spawn(feed(Inlet::Pipe(sender), Input::Bytes(bytes.clone())));
     // Let both go as far as they can while nobody takes a piece.
     while pieces.len() < 2 {
         tokio::task::yield_now().await;

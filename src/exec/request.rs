@@ -6,6 +6,7 @@ use crate::cell::command::Command;
 use crate::config::ExecBounds;
 use crate::resources::{CellResources, MIB};
 use crate::runtime::{Invalid, MIN_MEMORY_MIB, Settings, check_variables, merged};
+use crate::warden::protocol::TerminalSize;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
@@ -79,6 +80,10 @@ pub struct ValidExec {
     pub resources: CellResources,
     /// It is answered at once, and its output goes to files.
     pub detach: bool,
+    /// A terminal in the place of the three streams.
+    pub terminal: Option<TerminalSize>,
+    /// Whether somebody reads along; then there are buffers between the command and them.
+    pub live: bool,
 }
 
 /// What PATH is inside.
@@ -92,6 +97,10 @@ const MAX_STRINGS: usize = 2 * 1024 * 1024;
 
 /// Kept free for what is added on the way: the executable's path, `-lc`, the auxiliary vector.
 const SLACK: usize = 8 * 1024;
+
+/// What a reader's and a writer's buffers may hold: the pieces on their way in both directions, as they are and as
+/// messages, and one message of the largest size that is being received.
+const LIVE_BYTES: u64 = 3 * MIB;
 
 const MAX_CWD: usize = 4096;
 
@@ -160,6 +169,8 @@ impl ExecRequest {
             encoding,
             resources,
             detach: self.detach,
+            terminal: None,
+            live: false,
         })
     }
 
@@ -240,7 +251,8 @@ impl ValidExec {
             false => 2 * self.cap as u64,
             true => 4 * PIECE as u64,
         };
-        output + self.stdin.as_ref().map_or(0, |stdin| stdin.len() as u64)
+        let live = if self.live { LIVE_BYTES } else { 0 };
+        output + live + self.stdin.as_ref().map_or(0, |stdin| stdin.len() as u64)
     }
 }
 
@@ -291,4 +303,4 @@ fn absolute(cwd: Option<String>, home: &str) -> String {
 
 #[cfg(test)]
 #[path = "request_tests.rs"]
-mod tests;
+pub(super) mod test_cases;

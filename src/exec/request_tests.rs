@@ -3,12 +3,12 @@
 use super::*;
 use crate::runtime::{Base, CreateRequest, HostSizes, test_profiles};
 
-const IDENTITY: Identity<'_> = Identity {
+pub const IDENTITY: Identity<'_> = Identity {
     user: "root",
     home: "/root",
 };
 
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     let profiles = test_profiles();
     let host = HostSizes {
         memory_mib: 8192,
@@ -24,7 +24,7 @@ fn settings() -> Settings {
     valid.unwrap().settings
 }
 
-fn bounds() -> ExecBounds {
+pub fn bounds() -> ExecBounds {
     ExecBounds {
         max_execs: 1,
         max_execs_per_runtime: 1,

@@ -2,6 +2,7 @@ use super::*;
 use crate::exec::pump::drain;
 use crate::exec::sink::{Captured, Sink};
 use crate::store::Store;
+use crate::warden::streams::Outlet;
 use std::path::Path;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
@@ -14,7 +15,7 @@ fn outputs(dir: &Path, most: u64) -> Outputs {
 async fn through(bytes: &[u8], spool: Spool) -> Captured {
     let (mut sender, receiver) = pipe::pipe().unwrap();
     let (_stop, stopped) = watch::channel(false);
-    let reader = tokio::spawn(drain(receiver, Sink::file(spool), stopped));
+    let reader = tokio::spawn(drain(Outlet::Pipe(receiver), Sink::file(spool), stopped));
     sender.write_all(bytes).await.unwrap();
     drop(sender);
     reader.await.unwrap()

@@ -4,7 +4,7 @@ use super::FileError;
 use crate::cell::file::{Operation, Report};
 use crate::resources::{CellResources, MIB};
 use crate::runtime::Runtime;
-use crate::warden::client::{Ended, ExecRequest, RunningExec, Streams, Warden, WardenError};
+use crate::warden::client::{Ended, ExecRequest, RunningExec, Warden, WardenError};
 use crate::warden::protocol::CellEnd;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -54,17 +54,16 @@ impl Session {
             hostname: runtime.name.clone(),
             command: operation.encode(),
             stdin: matches!(operation, Operation::Write(_)),
+            terminal: None,
         };
         let mut starting = warden.exec(request).map_err(FileError::Start)?;
         // Dropping it ends a cell that takes too long.
-        let Streams {
-            stdin,
-            stdout,
-            stderr: reports,
-        } = timeout(START_WAIT, starting.started())
+        let (stdin, stdout, reports) = timeout(START_WAIT, starting.started())
             .await
             .map_err(|_| FileError::Silent(START_WAIT.as_secs()))?
-            .map_err(FileError::Start)?;
+            .map_err(FileError::Start)?
+            .into_pipes()
+            .ok_or_else(|| FileError::Failed("it has no pipes".into()))?;
         let session = Self {
             running: starting.running(),
             reports,

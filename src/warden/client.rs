@@ -4,12 +4,14 @@
 
 use crate::resources::{CellResources, RuntimeResources, Usage};
 use crate::warden::link;
-use crate::warden::protocol::{CellEnd, Failure, Reply, Request, RuntimeSpec};
+use crate::warden::protocol::{
+    CellEnd, CommandSignal, Failure, Reply, Request, RuntimeSpec, TerminalSize,
+};
+use crate::warden::streams::Streams;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::io;
 use std::os::fd::OwnedFd;
-use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -54,17 +56,8 @@ pub struct ExecRequest {
     pub command: Vec<u8>,
     /// Whether a stdin pipe is wanted.
     pub stdin: bool,
-}
-
-/// The api's ends of a running command's pipes.
-#[derive(Debug)]
-pub struct Streams {
-    /// The command's stdin, where asked for. Dropping it is EOF.
-    pub stdin: Option<pipe::Sender>,
-    /// The command's stdout; EOF comes when the last process of the cell is gone.
-    pub stdout: pipe::Receiver,
-    /// The command's stderr.
-    pub stderr: pipe::Receiver,
+    /// A terminal in the place of all pipes.
+    pub terminal: Option<TerminalSize>,
 }
 
 /// A command that was asked for. Dropping it kills the cell.
@@ -73,6 +66,7 @@ pub struct Starting {
     running: RunningExec,
     answer: oneshot::Receiver<link::Answer>,
     stdin: bool,
+    terminal: bool,
 }
 
 /// A command that runs: the way to its end, and to bring that about. Dropping it kills the cell.
@@ -82,6 +76,22 @@ pub struct RunningExec {
     seq: Option<u64>,
     calls: mpsc::UnboundedSender<link::Call>,
     ended: oneshot::Receiver<Result<Ended, WardenError>>,
+}
+
+/// A way to signal a running command beside whoever waits for its end. Once it has ended, nothing happens any more.
+#[derive(Debug, Clone)]
+pub struct Signals {
+    seq: u64,
+    calls: mpsc::UnboundedSender<link::Call>,
+}
+
+impl Signals {
+    /// Sends a signal to the process group of the command's main process.
+    pub fn send(&self, signal: CommandSignal) {
+        let seq = self.seq;
+        let message = Request::Signal { seq, signal };
+        let _ = self.calls.send(link::Call::Tell(message));
+    }
 }
 
 /// The end of a command that ran.
@@ -226,6 +236,7 @@ impl Warden {
             hostname,
             command,
             stdin,
+            terminal,
         } = request;
         let memfd = sealed(&command).map_err(|source| WardenError::Io {
             operation: "seal the command",
@@ -239,6 +250,7 @@ impl Warden {
             cell_resources,
             hostname,
             stdin,
+            terminal,
         };
         let ask = link::Ask {
             fd: Some(memfd),
@@ -254,6 +266,7 @@ impl Warden {
             running,
             answer,
             stdin,
+            terminal: terminal.is_some(),
         })
     }
 
@@ -302,8 +315,12 @@ impl Starting {
     pub async fn started(&mut self) -> Result<Streams, WardenError> {
         match answered((&mut self.answer).await)? {
             (Reply::Started { .. }, fds) => {
-                streams(fds, self.stdin).map_err(|source| WardenError::Io {
-                    operation: "take over the command's pipes",
+                let streams = match self.terminal {
+                    true => Streams::of_master(fds),
+                    false => Streams::pipes(fds, self.stdin),
+                };
+                streams.map_err(|source| WardenError::Io {
+                    operation: "take over the command's streams",
                     source,
                 })
             }
@@ -330,6 +347,14 @@ impl RunningExec {
         }
     }
 
+    /// A way to signal it. None once it has ended.
+    pub fn signals(&self) -> Option<Signals> {
+        self.seq.map(|seq| Signals {
+            seq,
+            calls: self.calls.clone(),
+        })
+    }
+
     /// Waits for the end; a cancelled wait may be repeated, a finished one not.
     ///
     /// # Errors
@@ -345,25 +370,6 @@ impl Drop for RunningExec {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// The pipes in the order that the protocol names.
-fn streams(fds: Vec<OwnedFd>, stdin: bool) -> io::Result<Streams> {
-    let mut fds = fds.into_iter();
-    let mut next = || {
-        fds.next()
-            .ok_or_else(|| io::Error::other("a pipe is missing: this process may open no more"))
-    };
-    let stdout = pipe::Receiver::from_owned_fd(next()?)?;
-    let stderr = pipe::Receiver::from_owned_fd(next()?)?;
-    let stdin = stdin
-        .then(|| pipe::Sender::from_owned_fd(next()?))
-        .transpose()?;
-    Ok(Streams {
-        stdin,
-        stdout,
-        stderr,
-    })
 }
 
 fn unexpected() -> WardenError {

@@ -53,6 +53,7 @@ fn exec() -> ExecRequest {
         hostname: "x".to_owned(),
         command: b"x".to_vec(),
         stdin: false,
+        terminal: None,
     }
 }
 

@@ -7,3 +7,5 @@ pub mod client;
 mod link;
 pub mod protocol;
 pub mod server;
+pub mod streams;
+pub mod terminal;

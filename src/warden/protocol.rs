@@ -3,7 +3,9 @@
 //! over the api process gains no more than the right to run cells.
 
 use crate::resources::{CellResources, RuntimeResources, Usage};
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroU16;
 use uuid::Uuid;
 
 /// The largest message in bytes, in both directions.
@@ -49,6 +51,67 @@ pub struct RuntimeSpec {
     pub filesystem: Filesystem,
     /// Size of the writable layer in MiB (persistent: on disk; ephemeral: the tmpfs of each cell).
     pub disk_mib: u64,
+}
+
+/// The size of a terminal in characters; zero is no size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: NonZeroU16,
+    /// Characters in a line.
+    pub cols: NonZeroU16,
+}
+
+/// A signal that a client may send to its command: a closed set, so that none can stop a cell's main process for good or
+/// be taken for the kernel's own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)] // signal(7) documents each
+pub enum CommandSignal {
+    Hup,
+    Int,
+    Quit,
+    Kill,
+    Usr1,
+    Usr2,
+    Term,
+}
+
+impl CommandSignal {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::Hup,
+        Self::Int,
+        Self::Quit,
+        Self::Kill,
+        Self::Usr1,
+        Self::Usr2,
+        Self::Term,
+    ];
+
+    /// The signal.
+    pub fn signal(self) -> Signal {
+        match self {
+            Self::Hup => Signal::SIGHUP,
+            Self::Int => Signal::SIGINT,
+            Self::Quit => Signal::SIGQUIT,
+            Self::Kill => Signal::SIGKILL,
+            Self::Usr1 => Signal::SIGUSR1,
+            Self::Usr2 => Signal::SIGUSR2,
+            Self::Term => Signal::SIGTERM,
+        }
+    }
+
+    /// Its number.
+    pub fn number(self) -> u8 {
+        self.signal() as u8
+    }
+
+    /// Its name without SIG.
+    pub fn name(self) -> &'static str {
+        self.signal().as_str().trim_start_matches("SIG")
+    }
 }
 
 /// From the api process to the warden. `seq` is chosen by the sender and comes back in the reply.
@@ -157,6 +220,16 @@ pub enum Request {
         hostname: String,
         /// Whether the command's stdin is a pipe that the api writes; else it reads EOF at once.
         stdin: bool,
+        /// A terminal of this size in the place of all three pipes; `stdin` is false then.
+        terminal: Option<TerminalSize>,
+    },
+    /// Send a signal to the process group of an exec's main process, or to what is about to become it. Unknown or ended
+    /// execs are ignored.
+    Signal {
+        /// The exec's `seq`.
+        seq: u64,
+        /// Which one.
+        signal: CommandSignal,
     },
     /// Kill everything in the cell of an exec. Unknown or ended ones are ignored: the end may be on its way.
     Kill {
@@ -202,7 +275,8 @@ pub enum Reply {
         /// In order.
         names: Vec<String>,
     },
-    /// An exec's command is let go: its cell is built, its time runs. Fds: stdout read end, stderr read end and, where asked for, stdin write end.
+    /// An exec's command is let go: its cell is built, its time runs. Fds: stdout read end, stderr read end and, where
+    /// asked for, stdin write end; or a terminal's master alone.
     Started {
         /// The exec's `seq`.
         seq: u64,

@@ -21,6 +21,47 @@ fn every_capability_set_is_empty() {
 }
 
 #[test]
+fn init_keeps_the_right_to_signal_and_nothing_else() {
+    needs!(Root);
+    let _turn = together();
+    runtime().while_sleeping(|pid| {
+        let init = procs::parent(pid).expect("a parent");
+        assert_eq!(procs::status(init, "Name").as_deref(), Some("init"));
+        let caps = |set: &str| procs::status(init, set).expect("a set");
+        // CAP_KILL is bit 5 (linux/capability.h).
+        for set in ["CapPrm", "CapEff"] {
+            assert_eq!(caps(set), "0000000000000020", "{set}");
+        }
+        for set in ["CapInh", "CapBnd", "CapAmb"] {
+            assert_eq!(caps(set), "0000000000000000", "{set}");
+        }
+        assert_eq!(caps("NoNewPrivs"), "1");
+        assert_ne!(
+            procs::uid(init),
+            procs::uid(pid),
+            "a command can't signal it"
+        );
+        let ns = |pid| std::fs::read_link(format!("/proc/{pid}/ns/user")).expect("a namespace");
+        assert_eq!(
+            ns(init),
+            ns(pid),
+            "its right is one in the cell's own namespace"
+        );
+        let mut open: Vec<String> = std::fs::read_dir(format!("/proc/{init}/fd"))
+            .expect("list its descriptors")
+            .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+            .map(|link| link.to_string_lossy().into_owned())
+            .collect();
+        open.sort();
+        assert_eq!(open.len(), 2, "{open:?}");
+        assert!(
+            open[0].contains("signalfd") && open[1].contains("socket:"),
+            "{open:?}"
+        );
+    });
+}
+
+#[test]
 fn ids_inside_are_roots_and_outside_nobodys() {
     needs!(Root);
     let _turn = together();

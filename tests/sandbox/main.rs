@@ -17,3 +17,4 @@ mod frozen;
 mod programs;
 mod quotas;
 mod state;
+mod terminals;

@@ -15,12 +15,14 @@ pub mod procs;
 pub mod runtime;
 pub mod server;
 pub mod timing;
+pub mod websocket;
 
 pub use client::{Api, Reply, assert_error, assert_invalid, assert_invalid_any};
 pub use host::Need;
 pub use runtime::Runtime;
 pub use server::Server;
 pub use timing::{bound, eventually, times};
+pub use websocket::{Said, Ws};
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -1,6 +1,7 @@
 //! A runtime as a test uses it, and the result of one exec.
 
 use super::client::{Api, Reply};
+use super::websocket::Ws;
 use super::{procs, timing};
 use serde_json::{Value, json};
 use std::ops::Range;
@@ -39,6 +40,31 @@ impl Runtime {
     /// Where its execs go.
     pub fn exec_path(&self) -> String {
         format!("/v1/runtimes/{}/exec", self.id)
+    }
+
+    /// Where its streams are opened.
+    pub fn stream_path(&self) -> String {
+        format!("/v1/runtimes/{}/exec/stream", self.id)
+    }
+
+    /// Opens a stream and starts a command in it.
+    #[track_caller]
+    pub fn stream(&self, start: Value) -> Ws {
+        let mut ws = Ws::open(&self.api, &self.stream_path());
+        ws.start(start);
+        ws
+    }
+
+    /// Opens a stream and starts a shell line in it.
+    #[track_caller]
+    pub fn stream_sh(&self, line: &str) -> Ws {
+        self.stream(json!({"command": "sh", "args": ["-c", line]}))
+    }
+
+    /// Opens a stream and starts bash in a terminal.
+    #[track_caller]
+    pub fn terminal(&self, line: &str) -> Ws {
+        self.stream(json!({"command": "bash", "args": ["--norc", "-c", line], "tty": true}))
     }
 
     /// Runs a command; the answer must be a result.

@@ -1,17 +1,19 @@
 //! The life of cells in the warden: accepted (pipes made), opened, mapped and running (the api has its ends), gone,
 //! buried. A cell is gone when its init is: the kernel ends an init only after every other process of its pid namespace.
 
-use crate::cell::report::{FromCell, GO, MAX_REPORT, Stdio};
+use crate::cell::report::{FromCell, GO, MAX_REPORT, SignalSet, Stdio};
 use crate::cell::userns;
 use crate::cgroup::{CellGroup, CgroupError};
-use crate::resources::{CellResources, MIB, RuntimeResources, Usage};
+use crate::resources::{MIB, Usage};
 use crate::sys::{self, packet};
 use crate::warden::protocol::{CellEnd, Failure, Reply};
 use crate::warden::server::Warden;
 use crate::warden::server::catalogue::State;
 use crate::warden::server::graves::{Grave, Graves};
 use crate::warden::server::jobs::Lane;
+use crate::warden::server::requests::CellRequest;
 use crate::warden::server::runtimes::{Purpose, release};
+use crate::warden::server::signals::pass_signals;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::collections::HashMap;
@@ -19,23 +21,6 @@ use std::error::Error;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
-
-/// An exec that passed the checks.
-#[derive(Debug)]
-pub struct Request {
-    /// The api's name for it.
-    pub seq: u64,
-    /// The runtime to run in.
-    pub runtime: Uuid,
-    /// Limits of the runtime's group.
-    pub runtime_resources: RuntimeResources,
-    /// Limits of the cell.
-    pub cell_resources: CellResources,
-    /// Host name inside.
-    pub hostname: String,
-    /// Whether stdin is a pipe of the api's.
-    pub stdin: bool,
-}
 
 /// The running part of a cell.
 #[derive(Debug)]
@@ -50,11 +35,15 @@ pub(super) struct Opened {
 /// An accepted exec, from its pipes to its end.
 #[derive(Debug)]
 pub(super) struct Cell {
-    pub(super) request: Request,
+    pub(super) request: CellRequest,
     /// First host uid of the runtime's range.
     pub(super) uid_base: u32,
     /// Until they are handed to the cell.
     stdio: Option<Stdio>,
+    /// What becomes the cell's `/dev/pts`, where it has a terminal; until it is opened.
+    pub(super) pts: Option<OwnedFd>,
+    /// Signals that the cell was not sent yet.
+    pub(super) signals: SignalSet,
     /// The api's ends of the pipes, until it is told that the command runs.
     pub(super) ends: Option<Vec<OwnedFd>>,
     /// Why it was never opened.
@@ -68,6 +57,13 @@ pub(super) struct Cell {
     /// When an OOM notification came; the count may follow a moment later.
     oom_suspected: Option<Instant>,
     cpu_exceeded: bool,
+}
+
+impl Cell {
+    /// Whether its init was told to start the command.
+    pub(super) fn was_started(&self) -> bool {
+        self.stdio.is_none()
+    }
 }
 
 /// A cell whose last process is gone.
@@ -107,13 +103,21 @@ impl Cells {
     }
 
     /// Takes an exec in and returns its slot.
-    pub(super) fn add(&mut self, request: Request, uid_base: u32, stdio: Stdio) -> u32 {
+    pub(super) fn add(
+        &mut self,
+        request: CellRequest,
+        uid_base: u32,
+        stdio: Stdio,
+        pts: Option<OwnedFd>,
+    ) -> u32 {
         self.next = self.next.wrapping_add(1);
         self.by_seq.insert(request.seq, self.next);
         let cell = Cell {
             request,
             uid_base,
             stdio: Some(stdio),
+            pts,
+            signals: SignalSet::default(),
             ends: None,
             failure: None,
             opened: None,
@@ -139,7 +143,10 @@ impl Cells {
     /// Whether the loop must look at something at intervals.
     pub fn need_watching(&self) -> bool {
         let watched = |cell: &Cell| {
-            cell.request.cell_resources.cpu_secs.is_some() || cell.oom_suspected.is_some()
+            let limited = cell.request.cell_resources.cpu_secs.is_some();
+            limited
+                || cell.oom_suspected.is_some()
+                || (cell.was_started() && !cell.signals.is_empty())
         };
         self.recent.is_some() || !self.graves.is_empty() || self.slots.values().any(watched)
     }
@@ -285,7 +292,7 @@ impl Warden {
             oom_killed,
             usage,
         } = gone;
-        let Request {
+        let CellRequest {
             seq, runtime: id, ..
         } = cell.request;
         self.cells.by_seq.remove(&seq);
@@ -351,6 +358,7 @@ impl Warden {
     /// Looks at what sends no event.
     pub(super) fn tick(&mut self, now: Instant) {
         for cell in self.cells.slots.values_mut() {
+            pass_signals(cell);
             let Some(opened) = &cell.opened else { continue };
             if let Some(since) = cell.oom_suspected {
                 let killed = opened.group.oom_kills().is_ok_and(|count| count > 0);

@@ -7,6 +7,7 @@
 mod building;
 mod catalogue;
 mod cells;
+mod channels;
 mod checkpoints;
 mod copying;
 pub mod disk;
@@ -17,6 +18,7 @@ mod policy;
 mod requests;
 mod runtimes;
 mod settings;
+mod signals;
 mod standstill;
 
 pub use settings::Settings;

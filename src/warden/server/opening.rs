@@ -6,38 +6,36 @@ use crate::cell::{self, Spec};
 use crate::cgroup::CgroupError;
 use crate::warden::protocol::{Failure, Filesystem};
 use crate::warden::server::catalogue::State;
-use crate::warden::server::cells::{Opened, Request, kill};
+use crate::warden::server::cells::{Opened, kill};
+use crate::warden::server::channels::Channels;
 use crate::warden::server::graves::Grave;
+use crate::warden::server::requests::CellRequest;
 use crate::warden::server::{Source, Warden, nonblocking};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use nix::unistd::{Gid, Uid, fchown, pipe2};
 use std::error::Error;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 impl Warden {
     /// Makes the pipes and opens the cell as soon as the runtime is mounted and does not stand still.
-    pub(super) fn accept(&mut self, request: Request, command: OwnedFd) -> Result<(), Failure> {
+    pub(super) fn accept(&mut self, request: CellRequest, command: OwnedFd) -> Result<(), Failure> {
         let (id, stdin) = (request.runtime, request.stdin);
         let runtime = self.catalogue.get(id).ok_or(Failure::UnknownRuntime)?;
         let uid_base = runtime.record.uid_base;
         let policy = &self.policies[&runtime.record.spec.profile];
         let owner = (uid_base + policy.sandbox.uid, uid_base + policy.sandbox.gid);
-        let no_room = |errno: Errno| Failure::NoRoom(format!("descriptors ({errno})"));
-        let (stdin_read, stdin_write) = pipe(owner).map_err(no_room)?;
-        let (stdout_read, stdout_write) = pipe(owner).map_err(no_room)?;
-        let (stderr_read, stderr_write) = pipe(owner).map_err(no_room)?;
-
-        let streams = [stdin_read, stdout_write, stderr_write];
-        let slot = self
-            .cells
-            .add(request, uid_base, Stdio { command, streams });
+        let Channels { streams, ends, pts } = match request.terminal {
+            Some(size) => Channels::terminal(uid_base, owner.0, size)?,
+            None => Channels::pipes(owner, stdin)?,
+        };
+        let stdio = Stdio {
+            command,
+            streams,
+            terminal: pts.is_some(),
+        };
+        let slot = self.cells.add(request, uid_base, stdio, pts);
         runtime.cells.insert(slot);
-
-        let mut ends = vec![stdout_read, stderr_read];
-        ends.extend(stdin.then_some(stdin_write));
         if let Some(cell) = self.cells.get_mut(slot) {
             cell.ends = Some(ends);
         }
@@ -87,6 +85,7 @@ impl Warden {
             template: mounted.template.as_fd(),
             fresh: (filesystem == Filesystem::Ephemeral).then_some((&mounted.layers, fresh_bytes)),
             fresh_tmp: filesystem != Filesystem::Persistent,
+            pts: cell.pts.as_ref().map(AsFd::as_fd),
             clone_into: group.clone_into(),
             attach: group.attach(),
             hostname: &cell.request.hostname,
@@ -116,6 +115,7 @@ impl Warden {
         }
         if let Some(cell) = self.cells.get_mut(slot) {
             cell.opened = Some(opened);
+            cell.pts = None;
         }
         Ok(())
     }
@@ -144,11 +144,4 @@ fn failure(error: &(dyn Error + 'static)) -> Failure {
         Some(EAGAIN | ENOMEM | EMFILE | ENFILE) => Failure::NoRoom("processes".to_owned()),
         _ => Failure::Internal,
     }
-}
-
-/// A pipe that belongs to the command, so that it can open `/dev/stdout` again (pipes have an owner and mode 0600).
-fn pipe((uid, gid): (u32, u32)) -> Result<(OwnedFd, OwnedFd), Errno> {
-    let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-    fchown(&read, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-    Ok((read, write))
 }

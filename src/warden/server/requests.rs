@@ -3,8 +3,10 @@
 
 use crate::cell::command::MAX_ENCODED;
 use crate::resources::{CellResources, MIB, RuntimeResources};
-use crate::warden::protocol::{Failure, MAX_IDS, MAX_MESSAGE, Reply, Request, RuntimeSpec};
-use crate::warden::server::{Warden, cells, disk, policy};
+use crate::warden::protocol::{
+    Failure, MAX_IDS, MAX_MESSAGE, Reply, Request, RuntimeSpec, TerminalSize,
+};
+use crate::warden::server::{Warden, disk, policy};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use std::os::fd::OwnedFd;
 use uuid::Uuid;
@@ -13,6 +15,25 @@ use uuid::Uuid;
 const MAX_CELLS: usize = 4096;
 /// Largest disk in MiB: 16 TiB, what ext4 takes with 4 KiB blocks.
 const MAX_DISK_MIB: u64 = 16 * 1024 * 1024;
+
+/// An exec that passed the checks.
+#[derive(Debug)]
+pub struct CellRequest {
+    /// The api's name for it.
+    pub seq: u64,
+    /// The runtime to run in.
+    pub runtime: Uuid,
+    /// Limits of the runtime's group.
+    pub runtime_resources: RuntimeResources,
+    /// Limits of the cell.
+    pub cell_resources: CellResources,
+    /// Host name inside.
+    pub hostname: String,
+    /// Whether stdin is a pipe of the api's.
+    pub stdin: bool,
+    /// The size of the terminal, where it has one.
+    pub terminal: Option<TerminalSize>,
+}
 
 impl Warden {
     /// Does what a request asks for, or answers why not.
@@ -45,6 +66,7 @@ impl Warden {
             }
             Request::ListImages { seq } => (seq, self.list_images(seq)),
             Request::Kill { seq } => return self.kill(seq),
+            Request::Signal { seq, signal } => return self.signal(seq, signal),
             Request::Exec {
                 seq,
                 runtime,
@@ -52,14 +74,16 @@ impl Warden {
                 cell_resources,
                 hostname,
                 stdin,
+                terminal,
             } => {
-                let request = cells::Request {
+                let request = CellRequest {
                     seq,
                     runtime,
                     runtime_resources,
                     cell_resources,
                     hostname,
                     stdin,
+                    terminal,
                 };
                 (seq, self.exec(request, fds))
             }
@@ -87,7 +111,7 @@ impl Warden {
         Ok(())
     }
 
-    fn exec(&mut self, mut request: cells::Request, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+    fn exec(&mut self, mut request: CellRequest, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         if self.cells.len() >= MAX_CELLS {
             return Err(Failure::NoRoom("cells".to_owned()));
         }
@@ -102,6 +126,9 @@ impl Warden {
         check_resources(&request.runtime_resources, &request.cell_resources, policy)?;
         clamp(&mut request, self.host);
         check_hostname(&request.hostname)?;
+        if request.stdin && request.terminal.is_some() {
+            return Err(invalid("stdin"));
+        }
         let [command]: [OwnedFd; 1] = fds.try_into().map_err(|fds: Vec<_>| {
             // An honest api process sends one; it is lost where this process may open no more.
             match fds.is_empty() {
@@ -175,7 +202,7 @@ fn check_resources(
 }
 
 /// More than the machine has would be no limit at all.
-fn clamp(request: &mut cells::Request, (memory_bytes, processors): (u64, u64)) {
+fn clamp(request: &mut CellRequest, (memory_bytes, processors): (u64, u64)) {
     let runtime = &mut request.runtime_resources;
     runtime.memory_bytes = runtime.memory_bytes.min(memory_bytes);
     runtime.cpu_millis = runtime.cpu_millis.min(processors * 1000);

@@ -1,0 +1,128 @@
+//! The api's ends of a command's streams: three pipes, or one terminal.
+
+use crate::warden::terminal::Terminal;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::pipe;
+
+/// What a command talks through.
+#[derive(Debug)]
+pub struct Streams {
+    /// The way to the command, where asked for.
+    pub stdin: Option<Inlet>,
+    /// The command's stdout; with a terminal, all it writes.
+    pub stdout: Outlet,
+    /// The command's stderr; none with a terminal.
+    pub stderr: Option<Outlet>,
+}
+
+/// The writing end.
+#[derive(Debug)]
+pub enum Inlet {
+    /// Dropping it is EOF.
+    Pipe(pipe::Sender),
+    /// Dropping it means nothing to the command.
+    Terminal(Arc<Terminal>),
+}
+
+/// A reading end.
+#[derive(Debug)]
+pub enum Outlet {
+    /// EOF comes when the last process of the cell is gone.
+    Pipe(pipe::Receiver),
+    /// See [`Terminal`] for its end.
+    Terminal(Arc<Terminal>),
+}
+
+impl Streams {
+    /// Pipes in the order that [`Started`](crate::warden::protocol::Reply::Started) names.
+    pub(super) fn pipes(fds: Vec<OwnedFd>, stdin: bool) -> io::Result<Self> {
+        let mut fds = fds.into_iter();
+        let mut next = || fds.next().ok_or_else(missing);
+        let stdout = pipe::Receiver::from_owned_fd(next()?)?;
+        let stderr = pipe::Receiver::from_owned_fd(next()?)?;
+        let stdin = stdin
+            .then(|| pipe::Sender::from_owned_fd(next()?))
+            .transpose()?;
+        Ok(Self {
+            stdin: stdin.map(Inlet::Pipe),
+            stdout: Outlet::Pipe(stdout),
+            stderr: Some(Outlet::Pipe(stderr)),
+        })
+    }
+
+    /// A terminal's master.
+    pub(super) fn of_master(fds: Vec<OwnedFd>) -> io::Result<Self> {
+        let master = fds.into_iter().next().ok_or_else(missing)?;
+        let terminal = Arc::new(Terminal::new(master)?);
+        Ok(Self {
+            stdin: Some(Inlet::Terminal(terminal.clone())),
+            stdout: Outlet::Terminal(terminal),
+            stderr: None,
+        })
+    }
+
+    /// The pipes: stdin where asked for, stdout, stderr. `None` for a terminal.
+    pub fn into_pipes(self) -> Option<(Option<pipe::Sender>, pipe::Receiver, pipe::Receiver)> {
+        match (self.stdin, self.stdout, self.stderr) {
+            (None, Outlet::Pipe(stdout), Some(Outlet::Pipe(stderr))) => {
+                Some((None, stdout, stderr))
+            }
+            (Some(Inlet::Pipe(stdin)), Outlet::Pipe(stdout), Some(Outlet::Pipe(stderr))) => {
+                Some((Some(stdin), stdout, stderr))
+            }
+            _ => None,
+        }
+    }
+
+    /// The terminal, where it is one.
+    pub fn terminal(&self) -> Option<Arc<Terminal>> {
+        match &self.stdout {
+            Outlet::Pipe(_) => None,
+            Outlet::Terminal(terminal) => Some(terminal.clone()),
+        }
+    }
+}
+
+fn missing() -> io::Error {
+    io::Error::other("a stream is missing: this process may open no more")
+}
+
+impl Inlet {
+    /// Writes all bytes; waits while the command does not read.
+    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Pipe(pipe) => pipe.write_all(bytes).await,
+            Self::Terminal(terminal) => terminal.write_all(bytes).await,
+        }
+    }
+
+    /// Ends the input. A terminal stays open: it is told by its end-of-file character, see
+    /// [`Terminal::type_end_of_file`].
+    pub async fn close(self, in_a_line: bool) -> io::Result<()> {
+        match self {
+            Self::Pipe(_) => Ok(()),
+            Self::Terminal(terminal) => terminal.type_end_of_file(in_a_line).await,
+        }
+    }
+}
+
+impl Outlet {
+    /// Waits until a read is worth trying.
+    pub async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Pipe(pipe) => pipe.readable().await,
+            Self::Terminal(terminal) => terminal.readable().await,
+        }
+    }
+
+    /// Reads what is there; 0 is the end.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Pipe(pipe) => pipe.try_read(buffer),
+            Self::Terminal(terminal) => terminal.try_read(buffer),
+        }
+    }
+}
