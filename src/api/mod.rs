@@ -4,6 +4,7 @@
 //! server    connections           request_id  ids, error bodies, one log line
 //! routes    paths                 auth, body  extractors: who asks, what with
 //! runtimes, execs  handlers       fields, create  JSON → requests of `runtime` and `exec`
+//! docs      static pages              openapi      the description of all of this
 //! error     the only place that knows status codes
 //! ```
 
@@ -11,10 +12,12 @@ mod answer;
 mod auth;
 mod body;
 mod create;
+mod docs;
 mod error;
 mod execs;
 mod fields;
 mod items;
+mod openapi;
 mod request_id;
 mod routes;
 mod runtimes;
@@ -28,6 +31,7 @@ use crate::store::{Store, StoreError};
 use crate::tenant::{TenantError, Tenants};
 use crate::warden::client::Warden;
 use body::BodyBudget;
+pub use openapi::json as openapi;
 use server::Server;
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -2,18 +2,44 @@
 
 use super::auth::Caller;
 use super::error::{ApiError, Code};
-use super::{App, execs, request_id, runtimes};
+use super::{App, docs, execs, request_id, runtimes};
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// A router that can tell its paths.
+#[derive(Default)]
+pub struct Table {
+    /// In axum's form, which is OpenAPI's too.
+    pub paths: Vec<&'static str>,
+    router: Router<Arc<App>>,
+}
+
+impl Table {
+    fn route(mut self, path: &'static str, methods: MethodRouter<Arc<App>>) -> Self {
+        self.paths.push(path);
+        self.router = self.router.route(path, methods);
+        self
+    }
+}
+
 /// All routes, with ids and error bodies around them.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
+    table()
+        .router
+        .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(request_id::layer))
+        .with_state(app)
+}
+
+/// All routes.
+pub fn table() -> Table {
+    Table::default()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/v1/runtimes", get(runtimes::list).post(runtimes::create))
@@ -36,13 +62,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/execs", get(later))
         .route("/v1/execs/{id}", get(later).delete(later))
         .route("/v1/execs/{id}/output", get(later))
-        .route("/openapi.json", get(later_for_all))
-        .route("/docs", get(later_for_all))
+        .route("/openapi.json", get(docs::description))
+        .route("/docs", get(docs::page))
+        .route("/docs/{file}", get(docs::file))
         .route("/metrics", get(later))
-        .fallback(no_route)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn(request_id::layer))
-        .with_state(app)
 }
 
 async fn healthz() -> Json<Value> {
@@ -64,10 +87,6 @@ async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
 }
 
 async fn later(_: Caller) -> ApiError {
-    later_for_all().await
-}
-
-async fn later_for_all() -> ApiError {
     ApiError::unimplemented(None, "this operation is not supported yet")
 }
 
