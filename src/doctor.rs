@@ -112,8 +112,10 @@ fn kernel() -> Result<String, String> {
 }
 
 fn user_namespaces(base: u32) -> Result<String, String> {
+    // Once as for idmapped mounts, once as a cell does it.
     userns::mapped(base)
-        .map(|_| String::new())
+        .and_then(|_| userns::try_unshare_as(base))
+        .map(|()| String::new())
         .map_err(|error| {
             format!(
                 "{}; see sysctl user.max_user_namespaces and the host's LSM",
@@ -138,7 +140,7 @@ fn idmapped(config: &Config) -> Result<String, String> {
         sys::mount::mount_setattr(copy.as_fd(), attributes, Some(userns.as_fd()), false)
             .step("mount_setattr")
     });
-    let remedy = "choose a --data-dir on ext4, xfs, btrfs or tmpfs";
+    let remedy = "choose a --data-dir on ext4, xfs, btrfs or, from Linux 6.3, tmpfs";
     made.map(|()| String::new())
         .map_err(|error| format!("{}: {}; {remedy}", place.display(), chain(&error)))
 }

@@ -4,6 +4,9 @@
 //! the warden calls `cell`, `cgroup`, `image` and `profile`. Below `warden` there is no tokio, no HTTP and no tenant.
 //! ARCHITECTURE.md tells the whole story.
 
+// They panic when nobody reads; see `log`.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod api;
 pub mod cell;
 pub mod cgroup;

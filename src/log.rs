@@ -1,7 +1,9 @@
-//! Log lines on stderr, one per event; and errors with all their causes in one line.
+//! Log lines on stderr, one per event; words of the command line; and errors with all their causes in one line.
 
 use crate::config::LogFormat;
 use std::error::Error;
+use std::fmt::Display;
+use std::io::Write;
 
 /// Sends this process's log lines to stderr. To be called once per process.
 pub fn init(format: LogFormat) {
@@ -13,6 +15,16 @@ pub fn init(format: LogFormat) {
         LogFormat::Text => builder.with_ansi(false).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
+}
+
+/// A line for the operator on stderr. That nobody reads it any more is no reason to end, as it is for `eprintln!`.
+pub fn tell(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "cellblock: {text}");
+}
+
+/// A line that was asked for, on stdout, as [`tell`].
+pub fn print(text: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// An error with all its causes, outermost first. A cause whose words its wrapper has said already is not repeated.

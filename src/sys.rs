@@ -117,6 +117,20 @@ pub fn close_range(first: RawFd, last: libc::c_uint) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
 
+/// Closes every descriptor above the standard streams but `kept`, as [`close_range`] does.
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut numbers: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+    numbers.sort_unstable();
+    let mut first = libc::STDERR_FILENO + 1;
+    for number in numbers {
+        if number > first {
+            close_range(first, number as libc::c_uint - 1)?;
+        }
+        first = first.max(number + 1);
+    }
+    close_range(first, libc::c_uint::MAX)
+}
+
 /// dup3(2) onto a fixed number, close-on-exec or not. What was open there is closed.
 pub fn dup_onto(fd: BorrowedFd<'_>, onto: RawFd, close_on_exec: bool) -> Result<()> {
     if fd.as_raw_fd() == onto {
@@ -235,11 +249,12 @@ pub fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<()> {
     .map(drop)
 }
 
-/// Takes as many descriptors as this process may have.
-pub fn raise_descriptor_limit() {
+/// Takes as many descriptors as this process may have, and tells how many that are.
+pub fn raise_descriptor_limit() -> u64 {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // It can only fail where it is not needed: at a limit that is as high already.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
+    // Asking fails for no resource that exists; what POSIX guarantees is the cautious answer.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((20, 20));
+    // It can only fail where it is not needed: at a limit that is as high already.
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    hard
 }

@@ -23,6 +23,7 @@ pub enum Code {
     Internal,
     Unimplemented,
     Unavailable,
+    DeadlineExceeded,
 }
 
 impl Code {
@@ -37,6 +38,7 @@ impl Code {
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
             Self::Unimplemented => ("unimplemented", StatusCode::NOT_IMPLEMENTED),
             Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
+            Self::DeadlineExceeded => ("deadline_exceeded", StatusCode::GATEWAY_TIMEOUT),
         }
     }
 }
@@ -192,6 +194,11 @@ impl From<ExecError> for ApiError {
             ExecError::Start(ref source) => refused(source).because(&error),
             ExecError::Lost { exec_id } => Self::new(Code::Unavailable, error.to_string())
                 .detail("reason", "launcher_restarted")
+                .detail("exec_id", exec_id.to_string()),
+            ExecError::Late { exec_id } => Self::new(Code::DeadlineExceeded, error.to_string())
+                .detail("exec_id", exec_id.to_string()),
+            ExecError::NotKilled { exec_id } => Self::new(Code::Unavailable, error.to_string())
+                .detail("reason", "not_killed")
                 .detail("exec_id", exec_id.to_string()),
             ExecError::Setup { exec_id } | ExecError::Interrupted { exec_id } => {
                 Self::internal(&error).detail("exec_id", exec_id.to_string())

@@ -3,7 +3,7 @@
 
 use crate::cell::error::{Result, Step};
 use crate::cell::report::{FromCell, GO, Stdio, report_failure, tell};
-use crate::cell::{Spec, devices, init, mounts, procfs, rootfs};
+use crate::cell::{Spec, devices, init, mounts, procfs, rootfs, userns};
 use crate::sys::{self, packet};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -31,6 +31,11 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<Stdio> {
     nix::sys::prctl::set_dumpable(false).step("become not dumpable")?;
     nix::sys::prctl::set_name(c"init").step("set the name")?;
     umask(Mode::empty());
+    // Before anything that waits: among what the warden had open are the pipe ends of other cells, whose readers wait for
+    // the last one to be closed.
+    let mut needed = vec![control.as_fd(), spec.template];
+    needed.extend(spec.attach.iter().map(AsFd::as_fd));
+    sys::close_all_but(&needed).step("close what other cells need")?;
 
     for file in spec.attach {
         // "0" is the writer itself. The write waits for an RCU grace period: here only this cell waits with it.
@@ -61,11 +66,7 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<Stdio> {
     nix::unistd::sethostname(spec.hostname).step("set the host name")?;
     // POSIX message queues and SysV objects live in the ipc namespace that the clone made.
 
-    // The user namespace's owner is who made it, and the kernel counts what is limited per user (inotify instances,
-    // message queues, pending signals) against the owner too: that must be the runtime, not the host's root.
-    let owner = nix::unistd::Uid::from_raw(spec.uid_base);
-    nix::unistd::seteuid(owner).step("become the owner of the user namespace")?;
-    unshare(CloneFlags::CLONE_NEWUSER).step("unshare the user namespace")?;
+    userns::unshare_as(spec.uid_base)?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent death signal")?;
     tell(control, &FromCell::UserNamespaceMade, &[]);
     wait_for_go(control)

@@ -2,11 +2,45 @@
 
 use crate::cell::error::{Result, Step};
 use crate::sys::{self, Cloned};
-use nix::unistd::Pid;
+use caps::{CapSet, Capability};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, Uid, seteuid};
 use std::os::fd::OwnedFd;
 
 /// Ids in one runtime's range.
 pub const RANGE: u32 = 65536;
+
+/// Makes the caller a user namespace that belongs to `owner`: the kernel counts what is limited per user (inotify
+/// instances, message queues, pending signals) against the owner too, and that must be the runtime, not the host's root.
+///
+/// The change of the effective uid empties the effective capabilities (capabilities(7), "Effect of user ID changes"), and
+/// some hosts let only CAP_SYS_ADMIN make user namespaces (Debian's kernel.unprivileged_userns_clone, Ubuntu's AppArmor):
+/// so that one, which is still permitted, is taken back. In the new namespace it means nothing to the host.
+pub fn unshare_as(owner: u32) -> Result<()> {
+    let owner = Uid::from_raw(owner);
+    seteuid(owner).step("become the owner of the user namespace")?;
+    caps::raise(None, CapSet::Effective, Capability::CAP_SYS_ADMIN)
+        .map_err(|_| Errno::last())
+        .step("take CAP_SYS_ADMIN back")?;
+    unshare(CloneFlags::CLONE_NEWUSER).step("unshare the user namespace")
+}
+
+/// Tries [`unshare_as`] in a child. Only for a single-threaded caller.
+pub fn try_unshare_as(owner: u32) -> Result<()> {
+    let step = "try to unshare a user namespace";
+    match sys::fork().step(step)? {
+        ForkResult::Child => {
+            sys::exit_now(unshare_as(owner).map_or_else(|error| error.source as i32, |()| 0))
+        }
+        ForkResult::Parent { child } => match waitpid(child, None).step(step)? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            WaitStatus::Exited(_, errno) => Err(Errno::from_raw(errno)).step(step),
+            _ => Err(Errno::EINTR).step(step),
+        },
+    }
+}
 
 /// Writes the uid and gid map of a process that has just made itself a user namespace (user_namespaces(7)). The caller
 /// must be root of the parent namespace.
@@ -32,7 +66,7 @@ pub fn mapped(base: u32) -> Result<OwnedFd> {
             let made = write_maps(pid, base)
                 .and_then(|()| std::fs::File::open(&path).step(&format!("open {path}")));
             sys::pidfd_kill(std::os::fd::AsFd::as_fd(&pidfd)).step(step)?;
-            nix::sys::wait::waitpid(pid, None).step(step)?;
+            waitpid(pid, None).step(step)?;
             made.map(OwnedFd::from)
         }
     }

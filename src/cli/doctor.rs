@@ -16,7 +16,7 @@ pub fn run(config: &Config) -> ExitCode {
                 ("missing", remedy.clone())
             }
         };
-        println!("{word:<8} {:<32} {text}", check.name);
+        crate::log::print(format!("{word:<8} {:<32} {text}", check.name));
     }
     code
 }

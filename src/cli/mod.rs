@@ -143,7 +143,7 @@ fn action(cli: Cli) -> Result<Action, ConfigError> {
 pub fn run() -> ExitCode {
     let done = parse().map_err(Box::from).and_then(perform);
     done.unwrap_or_else(|error: Box<dyn std::error::Error>| {
-        eprintln!("cellblock: {}", crate::log::chain(error.as_ref()));
+        crate::log::tell(crate::log::chain(error.as_ref()));
         ExitCode::FAILURE
     })
 }
@@ -154,11 +154,11 @@ fn perform(action: Action) -> Result<ExitCode, Box<dyn std::error::Error>> {
         Action::Doctor(config) => return Ok(doctor::run(&config)),
         Action::ImageAdd { config, name, dir } => {
             crate::image::add(&config.data_dir, &name, &dir)?;
-            println!("added {name}");
+            crate::log::print(format!("added {name}"));
         }
         Action::ImageLs(config) => {
             for name in crate::image::ImageStore::new(&config.data_dir).list()? {
-                println!("{name}");
+                crate::log::print(name);
             }
         }
         Action::Openapi => print!("{}", crate::api::openapi()),

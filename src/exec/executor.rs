@@ -9,7 +9,9 @@ use super::pump::{Captured, drain, feed, raised};
 use super::request::ValidExec;
 use crate::resources::Usage;
 use crate::runtime::{Invalid, Runtime};
-use crate::warden::client::{Ended, ExecRequest, RunningExec, Streams, Warden, WardenError};
+use crate::warden::client::{
+    Ended, ExecRequest, RunningExec, Starting, Streams, Warden, WardenError,
+};
 use crate::warden::protocol::Failure;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +21,9 @@ use uuid::Uuid;
 
 /// How long the pipes may stay open after the cell is gone, before what was read has to do.
 const DRAIN_WAIT: Duration = Duration::from_secs(2);
+
+/// How long mounting the runtime and building the cell may take.
+const START_WAIT: Duration = Duration::from_secs(30);
 
 /// How long a kill may take before the warden is taken to be stuck.
 const KILL_WAIT: Duration = Duration::from_secs(30);
@@ -40,6 +45,18 @@ pub enum ExecError {
         "the launcher was restarted while the command ran; the command was killed and its outcome is unknown"
     )]
     Lost {
+        /// The exec.
+        exec_id: Uuid,
+    },
+    /// It was not started in time.
+    #[error("the command was not started within {} seconds", START_WAIT.as_secs())]
+    Late {
+        /// The exec.
+        exec_id: Uuid,
+    },
+    /// It was killed, and its end is not known yet.
+    #[error("the command was killed but has not ended yet; its outcome is unknown")]
+    NotKilled {
         /// The exec.
         exec_id: Uuid,
     },
@@ -159,17 +176,33 @@ async fn drive(
         command: exec.command.encode(),
         stdin: exec.stdin.is_some(),
     };
-    let (mut running, streams) = warden
-        .exec(request)
-        .await
-        .map_err(|error| start_error(error, &exec))?;
+    let cancelled = cancelled(&runtime, abandoned, cancel);
+    tokio::pin!(cancelled);
+    let mut starting = warden.exec(request).map_err(ExecError::Start)?;
+    let launch = until_started(&mut starting, cancelled.as_mut()).await;
+    let mut running = starting.running();
+    let (streams, early) = match launch {
+        Launch::Started(streams, early) => (streams, early),
+        Launch::Failed(error) => return Err(start_error(error, &exec)),
+        Launch::Stuck => return Err(not_killed(exec_id, running, permit)),
+    };
     let started = Instant::now();
     let pipes = Pipes::open(streams, exec.stdin, exec.cap);
 
-    let cancelled = cancelled(&runtime, abandoned, cancel);
+    let cancelled = async {
+        if early.is_none() {
+            cancelled.await;
+        }
+    };
     let (ended, killed) = until_ended(&mut running, exec.timeout, cancelled).await;
     let duration = started.elapsed();
-    let ended = ended.ok_or(ExecError::Lost { exec_id })?;
+    let ended = match ended {
+        Some(ended) => ended.map_err(|_| ExecError::Lost { exec_id })?,
+        None => return Err(not_killed(exec_id, running, permit)),
+    };
+    if let Some(Early::Late) = early {
+        return Err(ExecError::Late { exec_id });
+    }
     let (stdout, stderr) = pipes.close().await;
 
     let facts = Facts {
@@ -196,21 +229,69 @@ async fn drive(
     })
 }
 
-/// Waits for the end, and brings it about when the time is up or nobody wants the result. None when the warden is lost.
+/// What came of the wait for a command's start.
+enum Launch {
+    /// It runs; or it was killed before, and its end follows.
+    Started(Streams, Option<Early>),
+    /// It never runs.
+    Failed(WardenError),
+    /// It was killed and nothing was heard.
+    Stuck,
+}
+
+/// Why a command was killed before it ran.
+enum Early {
+    /// Nobody wants it any more.
+    Cancelled,
+    /// It took too long.
+    Late,
+}
+
+/// Waits until the command is let go, and kills it when nobody wants it any more or that takes too long.
+async fn until_started(starting: &mut Starting, cancelled: impl Future<Output = ()>) -> Launch {
+    let early = tokio::select! {
+        biased;
+        started = starting.started() => return match started {
+            Ok(streams) => Launch::Started(streams, None),
+            Err(error) => Launch::Failed(error),
+        },
+        () = cancelled => Early::Cancelled,
+        () = tokio::time::sleep(START_WAIT) => Early::Late,
+    };
+    starting.kill();
+    match tokio::time::timeout(KILL_WAIT, starting.started()).await {
+        Ok(Ok(streams)) => Launch::Started(streams, Some(early)),
+        Ok(Err(error)) => Launch::Failed(error),
+        Err(_) => Launch::Stuck,
+    }
+}
+
+/// A command that outlives its kill keeps its place until its end is known after all.
+fn not_killed(exec_id: Uuid, mut running: RunningExec, permit: Permit) -> ExecError {
+    tracing::error!(%exec_id, "a command was not dead so long after its kill");
+    tokio::spawn(async move {
+        let _ = running.ended().await;
+        drop(permit);
+    });
+    ExecError::NotKilled { exec_id }
+}
+
+/// Waits for the end, and brings it about when the time is up or nobody wants the result. None when its kill is not
+/// confirmed in time.
 async fn until_ended(
     running: &mut RunningExec,
     timeout: Duration,
     cancelled: impl Future<Output = ()>,
-) -> (Option<Ended>, Option<Killed>) {
+) -> (Option<Result<Ended, WardenError>>, Option<Killed>) {
     let kill = tokio::select! {
         biased;
-        ended = running.ended() => return (ended.ok(), None),
+        ended = running.ended() => return (Some(ended), None),
         () = cancelled => Killed::Cancelled,
         () = tokio::time::sleep(timeout) => Killed::TimedOut,
     };
     running.kill();
     let ended = tokio::time::timeout(KILL_WAIT, running.ended()).await;
-    (ended.ok().and_then(Result::ok), Some(kill))
+    (ended.ok(), Some(kill))
 }
 
 /// Resolves when the client is gone, the runtime no longer runs, or the service stops.

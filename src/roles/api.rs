@@ -1,6 +1,7 @@
 //! The api process's start: opens what needs root, enters its jail, and only then lets tokio make threads.
 
 use crate::api::{Parts, Ready};
+use crate::config::Config;
 use crate::profile::ProfileSet;
 use crate::roles::fds;
 use crate::roles::{API, ApiSettings, DATABASE, READY, WARDEN, jail};
@@ -19,7 +20,7 @@ type Error = Box<dyn std::error::Error>;
 /// Serves HTTP until SIGTERM, or until the supervisor is gone.
 pub fn run() -> Result<(), Error> {
     let ApiSettings {
-        config,
+        mut config,
         admin_token,
         token_source,
     } = super::settings()?;
@@ -37,7 +38,16 @@ pub fn run() -> Result<(), Error> {
         )
     })?;
     let profiles = ProfileSet::load(config.profiles_dir.as_deref())?;
-    sys::raise_descriptor_limit();
+    let descriptors = sys::raise_descriptor_limit();
+    let connections = connections(&config, descriptors);
+    if connections < config.max_connections {
+        tracing::warn!(
+            max_connections = connections,
+            descriptors,
+            "fewer connections than configured: the limit of open files (ulimit -n, LimitNOFILE=) is too low for more"
+        );
+        config.max_connections = connections;
+    }
     jail::enter(
         &config.data_dir.join("state"),
         config.api_uid,
@@ -66,13 +76,26 @@ pub fn run() -> Result<(), Error> {
             admin_token,
         };
         let ready = |ready: &Ready| {
-            print!("{}", welcome(ready, &token_source));
+            crate::log::print(welcome(ready, &token_source));
             let _ = packet::send(supervisor.get_ref().as_fd(), READY, &[]);
         };
         crate::api::run(parts, ready, shutdown)
             .await
             .map_err(Error::from)
     })
+}
+
+/// How many connections may be open, so that the pipes of the commands still find descriptors.
+fn connections(config: &Config, descriptors: u64) -> u32 {
+    /// Listener, database, sockets to the other processes, the reactor's own.
+    const OWN: u64 = 64;
+    let left = descriptors.saturating_sub(OWN);
+    let pipes = 3 * u64::from(config.exec.max_execs);
+    // A connection takes two. Where even the pipes are too many: a command takes three beside.
+    let most = (left.saturating_sub(pipes) / 2).max(left / 5).max(1);
+    config
+        .max_connections
+        .min(u32::try_from(most).unwrap_or(u32::MAX))
 }
 
 /// What the operator sees: where the service is, and a line to paste.
@@ -83,7 +106,7 @@ fn welcome(ready: &Ready, token_source: &str) -> String {
          curl -s http://{address}/v1/runtimes/{example}/exec \
          -H \"Authorization: Bearer {token_source}\" \
          -H 'Content-Type: application/json' \
-         -d '{{\"command\":\"echo hello; id\"}}'\n\n"
+         -d '{{\"command\":\"echo hello; id\"}}'\n"
     )
 }
 
@@ -107,4 +130,20 @@ async fn follow(supervisor: std::sync::Arc<AsyncFd<Polled>>, tell: mpsc::Unbound
     }
     // Nothing is to be saved: the state is on disk, and the warden kills what runs.
     std::process::exit(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RawConfig;
+
+    #[test]
+    fn connections_leave_descriptors_for_the_pipes_of_the_commands() {
+        let config = Config::resolve(RawConfig::default()).unwrap();
+        assert_eq!((config.max_connections, config.exec.max_execs), (4096, 512));
+        assert_eq!(connections(&config, 1 << 20), 4096);
+        assert_eq!(connections(&config, 4096), (4096 - 64 - 3 * 512) / 2);
+        assert_eq!(connections(&config, 1024), 192);
+        assert_eq!(connections(&config, 20), 1);
+    }
 }

@@ -56,7 +56,7 @@ pub fn run() -> Option<ExitCode> {
     Some(match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cellblock: {}", crate::log::chain(error.as_ref()));
+            crate::log::tell(crate::log::chain(error.as_ref()));
             ExitCode::FAILURE
         }
     })

@@ -15,6 +15,9 @@ use std::io::{Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+/// A killed process may still have to finish what it does in the kernel.
+const KILL_WAIT: Duration = Duration::from_secs(30);
+
 /// Our own binary in a memfd that nobody can change.
 #[derive(Debug)]
 pub struct Program {
@@ -69,7 +72,7 @@ impl Program {
             Cloned::Child => {
                 let given = [theirs.as_fd(), link.as_fd(), memfd.as_fd(), lock.as_fd()];
                 let error = self.become_role(&role, given);
-                eprintln!("cellblock: starting {}: {error}", role.to_string_lossy());
+                crate::log::tell(format!("starting {}: {error}", role.to_string_lossy()));
                 sys::exit_now(1)
             }
         }
@@ -135,21 +138,26 @@ impl Child {
         self.code
     }
 
-    /// Waits for its end; none when `limit` passes first.
-    pub fn wait(&mut self, limit: Option<Duration>) -> Option<u8> {
-        if self.code.is_none() {
-            self.wait_for_end(limit);
+    /// Waits for its end and tells its exit code. None when `limit` passes first: it is killed then, and waited for as
+    /// long as the kernel may take.
+    pub fn end_within(&mut self, limit: Duration) -> Option<u8> {
+        if self.ended().is_none() && !self.gone_within(limit) {
+            let _ = sys::pidfd_kill(self.pidfd.as_fd());
+            self.gone_within(KILL_WAIT);
+            self.ended();
+            return None;
         }
         self.ended()
     }
 
-    /// Waits until it has ended or `limit` has passed, and leaves its exit code where it is.
-    pub fn wait_for_end(&self, limit: Option<Duration>) {
-        let limit = limit.map_or(PollTimeout::NONE, |limit| {
-            PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)
-        });
+    fn gone_within(&self, limit: Duration) -> bool {
         let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
-        while poll(&mut fds, limit) == Err(Errno::EINTR) {}
+        loop {
+            match poll(&mut fds, timeout(Some(limit))) {
+                Err(Errno::EINTR) => {}
+                gone => return gone == Ok(1),
+            }
+        }
     }
 
     /// Closes the control socket, which tells it to end.
@@ -159,10 +167,11 @@ impl Child {
             nix::sys::socket::Shutdown::Both,
         );
     }
+}
 
-    /// Ends it at once.
-    pub fn kill(&mut self) {
-        let _ = sys::pidfd_kill(self.pidfd.as_fd());
-        self.wait(None);
-    }
+/// As poll(2) wants it.
+pub fn timeout(limit: Option<Duration>) -> PollTimeout {
+    limit.map_or(PollTimeout::NONE, |limit| {
+        PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)
+    })
 }

@@ -6,6 +6,7 @@
 //! EOF, so a killed supervisor leaves nothing running.
 
 mod child;
+mod deaths;
 mod setup;
 
 pub use child::Program;
@@ -15,8 +16,9 @@ use crate::roles::{API, ApiSettings, READY, WARDEN};
 use crate::sys::packet;
 use crate::warden::server::Settings;
 use child::Child;
+use deaths::Deaths;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,10 +27,9 @@ use std::time::{Duration, Instant};
 
 type Error = Box<dyn std::error::Error>;
 
-/// How often in a row a child may die within [`SHORT_LIFE`] of its start before the service gives up.
-const MAX_FAILURES: u32 = 5;
-const SHORT_LIFE: Duration = Duration::from_secs(5);
-/// How long the warden may take to close everything at the end.
+/// How long a child may take until it can serve.
+const START_WAIT: Duration = Duration::from_secs(60);
+/// How long the warden may take to close everything at the end, and the api process beside its time for draining.
 const LAST_WAIT: Duration = Duration::from_secs(30);
 
 /// Serves until SIGTERM or SIGINT. An error before the service answers is told on stderr.
@@ -36,7 +37,7 @@ pub fn serve(config: &Config) -> ExitCode {
     match run(config) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("cellblock: {}", crate::log::chain(error.as_ref()));
+            crate::log::tell(crate::log::chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -62,6 +63,7 @@ fn run(config: &Config) -> Result<u8, Error> {
         home,
         signals,
         program,
+        served: false,
     }
     .supervise()
 }
@@ -71,58 +73,140 @@ struct Supervisor<'a> {
     home: setup::Home,
     signals: SignalFd,
     program: Program,
+    /// The service has answered. Until then whatever fails ends it, with the reason; afterwards it is tried again.
+    served: bool,
+}
+
+/// What was waited for.
+enum Heard {
+    /// The service is to end.
+    Stop,
+    /// A child ended, perhaps.
+    Child,
+    /// The child that starts can serve.
+    Ready,
+    /// The child that starts is ending.
+    Failed,
+    /// Nothing, in the whole time.
+    Nothing,
 }
 
 impl Supervisor<'_> {
-    fn supervise(&self) -> Result<u8, Error> {
-        let (mut api_deaths, mut warden_deaths) = (0, 0);
-        'pair: loop {
-            let (mut warden, link) = self.start_warden()?;
-            let mut api = self.start_api(&link)?;
+    fn supervise(&mut self) -> Result<u8, Error> {
+        let (mut api_deaths, mut warden_deaths) = (Deaths::of("api process"), Deaths::of("warden"));
+        loop {
+            let Some((warden, link)) = self.new_warden(&mut warden_deaths)? else {
+                return Ok(0);
+            };
+            let started = Instant::now();
+            let api = match self.start_api(&link) {
+                Ok(api) => api,
+                Err(error) => {
+                    self.close(warden, 1);
+                    self.failed(error, &mut api_deaths)?;
+                    continue;
+                }
+            };
             drop(link);
-            let mut ready = false;
-            let api_since = Instant::now();
-            let mut warden_since = api_since;
-            loop {
-                let stop = self.wait(&api, &mut ready)?;
-                if stop {
-                    api.terminate();
-                    let code = api.wait(None).unwrap_or(1);
-                    return Ok(self.close(warden, code));
+            match self.serve(api, warden, &mut warden_deaths)? {
+                Ended::Stopped(code) => return Ok(code),
+                // It has said why.
+                Ended::Api(code) if !self.served => return Ok(code),
+                Ended::Api(_) => api_deaths.count(started.elapsed())?,
+            }
+            crate::log::tell("the api process ended; restarting");
+            if self.pause(api_deaths.pause())? {
+                return Ok(0);
+            }
+        }
+    }
+
+    /// Serves until the service is to end or the api process has ended; the warden has ended then too.
+    fn serve(
+        &mut self,
+        mut api: Child,
+        mut warden: Child,
+        warden_deaths: &mut Deaths,
+    ) -> Result<Ended, Error> {
+        let mut ready = false;
+        let api_until = Instant::now() + START_WAIT;
+        let mut warden_since = Instant::now();
+        loop {
+            // Looked at before each wait: the signal that told of a death may have been read elsewhere.
+            if let Some(code) = api.ended() {
+                let code = if code == 0 { 1 } else { code };
+                // The warden hears that its api is gone, kills every cell and ends too.
+                return Ok(Ended::Api(self.close(warden, code)));
+            }
+            if warden.ended().is_some() {
+                warden_deaths.count(warden_since.elapsed())?;
+                crate::log::tell("the warden ended; restarting");
+                let next = match self.pause(warden_deaths.pause())? {
+                    false => self.new_warden(warden_deaths)?,
+                    true => None,
+                };
+                let Some((next, link)) = next else {
+                    return Ok(self.stop(api, warden));
+                };
+                warden = next;
+                warden_since = Instant::now();
+                // An api that does not listen is dying; the loop will see it.
+                let _ = packet::send(api.control.as_fd(), WARDEN.as_bytes(), &[link.as_fd()]);
+                continue;
+            }
+            match self.hear((!ready).then_some((&api, api_until)))? {
+                Heard::Stop => return Ok(self.stop(api, warden)),
+                Heard::Child => {}
+                Heard::Ready => {
+                    ready = true;
+                    self.served = true;
                 }
-                if let Some(code) = api.ended() {
-                    let code = if code == 0 { 1 } else { code };
-                    api_deaths = count(api_deaths, api_since);
-                    // The warden hears that its api is gone, kills every cell and ends too.
-                    let code = self.close(warden, code);
-                    if !ready {
-                        // It has said why.
-                        return Ok(code);
-                    }
-                    if api_deaths >= MAX_FAILURES {
-                        return Err("the api process keeps dying; its log lines say why".into());
-                    }
-                    eprintln!("cellblock: the api process ended; restarting");
-                    continue 'pair;
+                Heard::Failed => {
+                    api.end_within(LAST_WAIT);
                 }
-                if warden.ended().is_some() {
-                    warden_deaths = count(warden_deaths, warden_since);
-                    if warden_deaths >= MAX_FAILURES {
-                        return Err("the warden keeps dying; its log lines say why".into());
-                    }
-                    eprintln!("cellblock: the warden ended; restarting");
-                    warden_since = Instant::now();
-                    let (next, link) = self.start_warden()?;
-                    warden = next;
-                    // An api that does not listen is dying; the loop will see it.
-                    let _ = packet::send(api.control.as_fd(), WARDEN.as_bytes(), &[link.as_fd()]);
+                Heard::Nothing => {
+                    crate::log::tell("the api process was not ready in time and was killed");
+                    api.end_within(Duration::ZERO);
                 }
             }
         }
     }
 
-    /// Starts a warden and waits until it is ready. Returns it with the api's end of their socket.
-    fn start_warden(&self) -> Result<(Child, OwnedFd), Error> {
+    /// Lets running commands end, then everything.
+    fn stop(&self, mut api: Child, warden: Child) -> Ended {
+        api.terminate();
+        let limit = Duration::from_secs(self.config.drain_secs) + LAST_WAIT;
+        let code = api.end_within(limit).unwrap_or_else(|| {
+            crate::log::tell("the api process did not end in time and was killed");
+            1
+        });
+        Ended::Stopped(self.close(warden, code))
+    }
+
+    /// A warden that is ready, with the api's end of their socket; none when the service is to end meanwhile.
+    fn new_warden(&self, deaths: &mut Deaths) -> Result<Option<(Child, OwnedFd)>, Error> {
+        loop {
+            match self.start_warden() {
+                Ok(started) => return Ok(started),
+                Err(error) => self.failed(error, deaths)?,
+            }
+            if self.pause(deaths.pause())? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Counts a failed start as a death, once the service has answered; before, it is the end.
+    fn failed(&self, error: Error, deaths: &mut Deaths) -> Result<(), Error> {
+        if !self.served {
+            return Err(error);
+        }
+        crate::log::tell(crate::log::chain(error.as_ref()));
+        deaths.count(Duration::ZERO)
+    }
+
+    /// Starts a warden and waits until it is ready.
+    fn start_warden(&self) -> Result<Option<(Child, OwnedFd)>, Error> {
         let (api_end, warden_end) = packet::pair()?;
         let settings = Settings {
             data_dir: self.config.data_dir.clone(),
@@ -133,14 +217,29 @@ impl Supervisor<'_> {
             log_format: self.config.log_format,
         };
         let settings = serde_json::to_vec(&settings)?;
-        let child = self
+        let mut child = self
             .program
             .start(WARDEN, &settings, &warden_end, &self.home.lock)?;
         drop(warden_end);
-        let mut buffer = [0; 16];
-        match packet::receive(child.control.as_fd(), &mut buffer)? {
-            Some(packet) if &buffer[..packet.length] == READY => Ok((child, api_end)),
-            _ => Err("the warden could not start; its log line says why".into()),
+        let until = Instant::now() + START_WAIT;
+        loop {
+            match self.hear(Some((&child, until)))? {
+                Heard::Ready => return Ok(Some((child, api_end))),
+                Heard::Child => {}
+                Heard::Stop => {
+                    // It has no cell to close yet.
+                    child.end_within(Duration::ZERO);
+                    return Ok(None);
+                }
+                Heard::Failed => {
+                    child.end_within(LAST_WAIT);
+                    return Err("the warden could not start; its log line says why".into());
+                }
+                Heard::Nothing => {
+                    child.end_within(Duration::ZERO);
+                    return Err("the warden was not ready in time and was killed".into());
+                }
+            }
         }
     }
 
@@ -154,31 +253,48 @@ impl Supervisor<'_> {
         self.program.start(API, &settings, link, &self.home.lock)
     }
 
-    /// Waits for a signal or a word of the api process; true when the service is to end.
-    fn wait(&self, api: &Child, ready: &mut bool) -> Result<bool, Error> {
-        let api_events = if *ready {
-            PollFlags::empty()
-        } else {
-            PollFlags::POLLIN
-        };
-        let mut fds = [
-            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(api.control.as_fd(), api_events),
-        ];
-        match poll(&mut fds[..if *ready { 1 } else { 2 }], PollTimeout::NONE) {
+    /// Waits for a signal or for the word of a child that starts and the time by which it must have spoken.
+    fn hear(&self, starting: Option<(&Child, Instant)>) -> Result<Heard, Error> {
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        fds.extend(starting.map(|(c, _)| PollFd::new(c.control.as_fd(), PollFlags::POLLIN)));
+        let limit = starting.map(|(_, until)| until.saturating_duration_since(Instant::now()));
+        match poll(&mut fds, child::timeout(limit)) {
+            Ok(0) => return Ok(Heard::Nothing),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        if !*ready && fds[1].any() == Some(true) {
-            let mut buffer = [0; 16];
-            match packet::receive(api.control.as_fd(), &mut buffer) {
-                Ok(Some(packet)) => *ready = &buffer[..packet.length] == READY,
-                // It is ending: its SIGCHLD follows, and until then there is nothing to wait for but that.
-                _ => {
-                    api.wait_for_end(None);
+        if self.told_to_stop()? {
+            return Ok(Heard::Stop);
+        }
+        match (starting, fds.get(1).and_then(PollFd::any)) {
+            (Some((child, _)), Some(true)) => {
+                let mut buffer = [0; 16];
+                match packet::receive(child.control.as_fd(), &mut buffer) {
+                    Ok(Some(packet)) if &buffer[..packet.length] == READY => Ok(Heard::Ready),
+                    _ => Ok(Heard::Failed),
                 }
             }
+            _ => Ok(Heard::Child),
         }
+    }
+
+    /// Waits for so long; true when the service is to end meanwhile.
+    fn pause(&self, time: Duration) -> Result<bool, Error> {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, child::timeout(Some(left))) {
+                Ok(0) => return Ok(false),
+                Ok(_) | Err(Errno::EINTR) if self.told_to_stop()? => return Ok(true),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Reads the signals that came; true when one of them asks for the end. A child's is looked at by the caller.
+    fn told_to_stop(&self) -> Result<bool, Errno> {
         let mut stop = false;
         while let Some(signal) = self.signals.read_signal()? {
             stop |= signal.ssi_signo != Signal::SIGCHLD as u32;
@@ -189,20 +305,18 @@ impl Supervisor<'_> {
     /// Lets the warden close every cell, cgroup and mount, and waits for it.
     fn close(&self, mut warden: Child, code: u8) -> u8 {
         warden.hang_up();
-        if warden.wait(Some(LAST_WAIT)).is_none() {
-            eprintln!("cellblock: the warden did not end in time and was killed");
-            warden.kill();
+        if warden.end_within(LAST_WAIT).is_none() {
+            crate::log::tell("the warden did not end in time and was killed");
             return 1;
         }
         code
     }
 }
 
-/// Deaths in a row that came soon after a start.
-fn count(deaths: u32, started: Instant) -> u32 {
-    if started.elapsed() < SHORT_LIFE {
-        deaths + 1
-    } else {
-        1
-    }
+/// Why nothing is served any more.
+enum Ended {
+    /// The service was told to end; its exit code.
+    Stopped(u8),
+    /// The api process ended; the exit code where that ends the service.
+    Api(u8),
 }

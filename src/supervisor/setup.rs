@@ -37,10 +37,13 @@ pub fn prepare(config: &Config) -> Result<Home, Error> {
         return Err(refusal.into());
     }
     let data_dir = config.data_dir.clone();
-    directory(&data_dir, 0)?;
-    let state = data_dir.join("state");
-    directory(&state, config.api_uid)?;
+    create(&data_dir)?;
+    check_ours(&data_dir)?;
     let lock = lock(&data_dir.join("lock"))?;
+    own(&data_dir, 0)?;
+    let state = data_dir.join("state");
+    create(&state)?;
+    own(&state, config.api_uid)?;
     let instance = instance(&data_dir.join("instance"))?;
     let home = Home {
         data_dir,
@@ -51,15 +54,48 @@ pub fn prepare(config: &Config) -> Result<Home, Error> {
     Ok(home)
 }
 
-fn directory(path: &Path, owner: u32) -> Result<(), Error> {
-    let named = |error: io::Error| format!("data directory {}: {error}", path.display());
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(named)?;
-    fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(named)?;
-    chown(path, Some(owner), Some(owner)).map_err(named)?;
+fn named<'a>(path: &'a Path) -> impl Fn(io::Error) -> String + 'a {
+    move |error| format!("data directory {}: {error}", path.display())
+}
+
+fn create(path: &Path) -> Result<(), Error> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    Ok(builder.create(path).map_err(named(path))?)
+}
+
+/// A directory becomes root's alone, so one that holds anything that is not ours is not taken.
+fn check_ours(path: &Path) -> Result<(), Error> {
+    // What an interrupted first start or `image add` may have made, and what mkfs makes in a new file system.
+    const OURS: [&str; 7] = [
+        "instance",
+        "lock",
+        "state",
+        "admin-token",
+        "images",
+        "runtimes",
+        "lost+found",
+    ];
+    if path.join("instance").exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(path).map_err(named(path))? {
+        let name = entry.map_err(named(path))?.file_name();
+        if !OURS.iter().any(|ours| name == *ours) {
+            let (path, name) = (path.display(), name.to_string_lossy());
+            return Err(format!(
+                "data directory {path}: holds {name:?}, which is not Cellblock's: choose an empty \
+                 or new directory as --data-dir"
+            )
+            .into());
+        }
+    }
+    Ok(())
+}
+
+fn own(path: &Path, owner: u32) -> Result<(), Error> {
+    fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(named(path))?;
+    chown(path, Some(owner), Some(owner)).map_err(named(path))?;
     Ok(())
 }
 
@@ -120,11 +156,21 @@ impl Home {
         self.data_dir.join("admin-token")
     }
 
-    /// On the first start without a token of the operator's, makes one.
+    /// On the first start without a token of the operator's, makes one. With one, an earlier one that was made goes: it is
+    /// replaced for good, not until the variable is gone.
     fn ensure_token(&self, state: &Path) -> Result<(), Error> {
         let path = self.token_path();
+        if std::env::var_os(TOKEN_VARIABLE).is_some() {
+            self.admin_token()?;
+            return match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(format!("{}: {error}", path.display()).into())
+                }
+                _ => Ok(()),
+            };
+        }
         let first_start = !state.join(crate::roles::DATABASE).exists();
-        if std::env::var_os(TOKEN_VARIABLE).is_some() || path.exists() || !first_start {
+        if path.exists() || !first_start {
             return Ok(());
         }
         let token = format!("cb_{}", hex(&random::<32>()?));

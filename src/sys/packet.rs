@@ -1,13 +1,15 @@
 //! Packets with descriptors: SOCK_SEQPACKET messages whose SCM_RIGHTS become owned, close-on-exec descriptors.
 
-use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
+};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg as receive_message,
 };
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// The most descriptors that the kernel passes in one message (SCM_MAX_FD, unix(7)).
 const SCM_MAX_FD: usize = 253;
@@ -17,7 +19,7 @@ const SCM_MAX_FD: usize = 253;
 pub struct Packet {
     /// Its length in the caller's buffer.
     pub length: usize,
-    /// What came with it.
+    /// What came with it: all of it or, where this process had no room for all (MSG_CTRUNC, unix(7)), nothing.
     pub fds: Vec<OwnedFd>,
 }
 
@@ -54,32 +56,38 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Res
     .map(drop)
 }
 
-/// Receives one packet; `None` is the peer's end. There is room for every descriptor that the kernel may pass, so none
-/// can be left behind half received.
+/// Receives one packet; `None` is the peer's end. There is room for every descriptor that the kernel may pass; when the
+/// process itself may not open so many, those that came are closed and the packet comes without any.
 ///
 /// # Errors
 /// EMSGSIZE for a packet longer than the buffer (its descriptors are closed); EAGAIN on a non-blocking socket.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Option<Packet>, Errno> {
-    let mut space = cmsg_space!([RawFd; SCM_MAX_FD]);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SCM_MAX_FD))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut io = [IoSliceMut::new(buffer)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(socket.as_raw_fd(), &mut io, Some(&mut space), flags)?;
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let message = receive_message(socket, &mut io, &mut control, flags)
+        .map_err(|errno| Errno::from_raw(errno.raw_os_error()))?;
     let mut fds = Vec::new();
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(numbers) = control {
-            // SAFETY: the kernel has just installed these descriptors for this call; nobody else owns them.
-            fds.extend(
-                numbers
-                    .iter()
-                    .map(|number| unsafe { OwnedFd::from_raw_fd(*number) }),
-            );
+    for control in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = control {
+            fds.extend(rights);
         }
     }
-    if message.flags.contains(MsgFlags::MSG_TRUNC) {
+    if message.flags.contains(ReturnFlags::TRUNC) {
         return Err(Errno::EMSGSIZE);
+    }
+    if message.flags.contains(ReturnFlags::CTRUNC) {
+        fds.clear();
     }
     Ok((message.bytes > 0).then_some(Packet {
         length: message.bytes,
         fds,
     }))
+}
+
+/// Whether a failed [`send`] may succeed a moment later: no buffer space, no memory, or too many descriptors under way
+/// (ETOOMANYREFS, unix(7)).
+pub fn is_shortage(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOBUFS | Errno::ENOMEM | Errno::ETOOMANYREFS)
 }

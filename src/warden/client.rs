@@ -67,6 +67,14 @@ pub struct Streams {
     pub stderr: pipe::Receiver,
 }
 
+/// A command that was asked for. Dropping it kills the cell.
+#[derive(Debug)]
+pub struct Starting {
+    running: RunningExec,
+    answer: oneshot::Receiver<link::Answer>,
+    stdin: bool,
+}
+
 /// A command that runs: the way to its end, and to bring that about. Dropping it kills the cell.
 #[derive(Debug)]
 pub struct RunningExec {
@@ -128,11 +136,7 @@ impl Warden {
         let mut all = Vec::new();
         loop {
             let after = all.last().copied();
-            match self
-                .ask(|seq| Request::ListRuntimes { seq, after }, None)
-                .await?
-                .0
-            {
+            match self.ask(|seq| Request::ListRuntimes { seq, after }).await? {
                 Reply::Runtimes { ids, .. } if ids.is_empty() => return Ok(all),
                 Reply::Runtimes { ids, .. } => all.extend(ids),
                 _ => return Err(unexpected()),
@@ -142,14 +146,17 @@ impl Warden {
 
     /// Names of usable images.
     pub async fn list_images(&self) -> Result<Vec<String>, WardenError> {
-        match self.ask(|seq| Request::ListImages { seq }, None).await?.0 {
+        match self.ask(|seq| Request::ListImages { seq }).await? {
             Reply::Images { names, .. } => Ok(names),
             _ => Err(unexpected()),
         }
     }
 
-    /// Opens a cell and starts the command.
-    pub async fn exec(&self, request: ExecRequest) -> Result<(RunningExec, Streams), WardenError> {
+    /// Asks for a cell with a command in it.
+    ///
+    /// # Errors
+    /// When the request can't be made.
+    pub fn exec(&self, request: ExecRequest) -> Result<Starting, WardenError> {
         let ExecRequest {
             runtime,
             runtime_resources,
@@ -171,50 +178,40 @@ impl Warden {
             hostname,
             stdin,
         };
-        let call = link::Ask {
+        let ask = link::Ask {
             fd: Some(memfd),
             ended: Some(tell_end),
         };
-        let (reply, fds, seq) = self.ask_with(message, call).await?;
+        let (seq, answer) = self.send(message, ask)?;
         let running = RunningExec {
             seq: Some(seq),
             calls: self.calls.clone(),
             ended,
         };
-        let Reply::Started { .. } = reply else {
-            return Err(unexpected());
-        };
-        // On failure the drop of `running` kills what was started.
-        let streams = streams(fds, stdin).map_err(|source| WardenError::Io {
-            operation: "take over the command's pipes",
-            source,
-        })?;
-        Ok((running, streams))
+        Ok(Starting {
+            running,
+            answer,
+            stdin,
+        })
     }
 
     async fn done(&self, message: impl FnOnce(u64) -> Request) -> Result<(), WardenError> {
-        match self.ask(message, None).await?.0 {
+        match self.ask(message).await? {
             Reply::Done { .. } => Ok(()),
             _ => Err(unexpected()),
         }
     }
 
-    async fn ask(
-        &self,
-        message: impl FnOnce(u64) -> Request,
-        fd: Option<OwnedFd>,
-    ) -> Result<(Reply, Vec<OwnedFd>), WardenError> {
-        let (reply, fds, _) = self
-            .ask_with(message, link::Ask { fd, ended: None })
-            .await?;
-        Ok((reply, fds))
+    async fn ask(&self, message: impl FnOnce(u64) -> Request) -> Result<Reply, WardenError> {
+        let (_, answer) = self.send(message, link::Ask::default())?;
+        Ok(answered(answer.await)?.0)
     }
 
-    async fn ask_with(
+    fn send(
         &self,
         message: impl FnOnce(u64) -> Request,
         ask: link::Ask,
-    ) -> Result<(Reply, Vec<OwnedFd>, u64), WardenError> {
+    ) -> Result<(u64, oneshot::Receiver<link::Answer>), WardenError> {
         let seq = link::next_seq();
         let (tell, answer) = oneshot::channel();
         let call = link::Call::Ask {
@@ -224,12 +221,42 @@ impl Warden {
             answer: tell,
         };
         self.calls.send(call).map_err(|_| WardenError::Lost)?;
-        // A caller that goes away meanwhile leaves the exec to the link, which kills it when it starts.
-        let (reply, fds) = answer.await.map_err(|_| WardenError::Lost)??;
-        match reply {
-            Reply::Failed { failure, .. } => Err(WardenError::Refused(failure)),
-            reply => Ok((reply, fds, seq)),
+        Ok((seq, answer))
+    }
+}
+
+/// What the warden answered; a link that ended without an answer has lost it.
+fn answered(
+    answer: Result<link::Answer, oneshot::error::RecvError>,
+) -> Result<(Reply, Vec<OwnedFd>), WardenError> {
+    match answer.map_err(|_| WardenError::Lost)?? {
+        (Reply::Failed { failure, .. }, _) => Err(WardenError::Refused(failure)),
+        answer => Ok(answer),
+    }
+}
+
+impl Starting {
+    /// Waits until the command is let go; a cancelled wait may be repeated, a finished one not.
+    pub async fn started(&mut self) -> Result<Streams, WardenError> {
+        match answered((&mut self.answer).await)? {
+            (Reply::Started { .. }, fds) => {
+                streams(fds, self.stdin).map_err(|source| WardenError::Io {
+                    operation: "take over the command's pipes",
+                    source,
+                })
+            }
+            _ => Err(unexpected()),
         }
+    }
+
+    /// Kills it, be it started or not: it still starts or fails, and in the first case ends.
+    pub fn kill(&self) {
+        self.running.kill();
+    }
+
+    /// The rest of its life.
+    pub fn running(self) -> RunningExec {
+        self.running
     }
 }
 
@@ -263,7 +290,7 @@ fn streams(fds: Vec<OwnedFd>, stdin: bool) -> io::Result<Streams> {
     let mut fds = fds.into_iter();
     let mut next = || {
         fds.next()
-            .ok_or_else(|| io::Error::other("a pipe is missing"))
+            .ok_or_else(|| io::Error::other("a pipe is missing: this process may open no more"))
     };
     let stdout = pipe::Receiver::from_owned_fd(next()?)?;
     let stderr = pipe::Receiver::from_owned_fd(next()?)?;
@@ -294,3 +321,7 @@ fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
     fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
     Ok(file.into())
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
-type Answer = Result<(Reply, Vec<OwnedFd>), WardenError>;
+/// The reply and what came with it.
+pub type Answer = Result<(Reply, Vec<OwnedFd>), WardenError>;
 
 /// What goes beside a request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ask {
     /// A descriptor to pass.
     pub fd: Option<OwnedFd>,
@@ -113,7 +114,9 @@ pub async fn run(
 ) {
     let mut pending = Pending::default();
     loop {
-        if talk(&socket, &mut calls, &mut pending).await {
+        // `talk` drops the socket before anything else is waited for: a warden that still lives hears that, ends and is
+        // replaced.
+        if talk(socket, &mut calls, &mut pending).await {
             return;
         }
         pending.lose();
@@ -132,7 +135,7 @@ pub async fn run(
 
 /// Serves one warden; true when there is nobody left to serve it for.
 async fn talk(
-    socket: &AsyncFd<Polled>,
+    socket: AsyncFd<Polled>,
     calls: &mut mpsc::UnboundedReceiver<Call>,
     pending: &mut Pending,
 ) -> bool {
@@ -154,25 +157,32 @@ async fn talk(
                             }
                         };
                         if let Some(seq) = unwanted
-                            && send(socket, &Request::Kill { seq }, None).await.is_err()
+                            && send(&socket, &Request::Kill { seq }, None).await.is_err()
                         {
                             return false;
                         }
                     }
-                    Ok(Ok(None) | Err(_)) => return false,
+                    Ok(Ok(None)) => return false,
+                    Ok(Err(error)) => {
+                        tracing::error!(%error, "receiving from the warden");
+                        return false;
+                    }
                 }
             }
             call = calls.recv() => {
                 let sent = match call {
                     None => return true,
-                    Some(Call::Tell(message)) => send(socket, &message, None).await,
+                    Some(Call::Tell(message)) => send(&socket, &message, None).await,
+                    // Whoever asked has gone.
+                    Some(Call::Ask { answer, .. }) if answer.is_closed() => Ok(()),
                     Some(Call::Ask { seq, message, ask, answer }) => {
                         pending.answers.insert(seq, answer);
                         ask.ended.map(|ended| pending.ends.insert(seq, ended));
-                        send(socket, &message, ask.fd.as_ref()).await
+                        send(&socket, &message, ask.fd.as_ref()).await
                     }
                 };
-                if sent.is_err() {
+                if let Err(errno) = sent {
+                    tracing::debug!(%errno, "sending to the warden");
                     return false;
                 }
             }
@@ -192,9 +202,8 @@ async fn send(
         match ready.try_io(|socket| Ok(packet::send(socket.as_fd(), &bytes, &fds)?)) {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => {
-                // Too many descriptors under way (unix(7)): the warden is slower than we are.
                 let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-                if errno != Errno::ETOOMANYREFS {
+                if !packet::is_shortage(errno) {
                     return Err(errno);
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;

@@ -129,7 +129,7 @@ pub enum Reply {
         /// In order.
         names: Vec<String>,
     },
-    /// An exec's pipes are open. Fds: stdout read end, stderr read end and, where asked for, stdin write end.
+    /// An exec's command is let go: its cell is built, its time runs. Fds: stdout read end, stderr read end and, where asked for, stdin write end.
     Started {
         /// The exec's `seq`.
         seq: u64,

@@ -52,6 +52,48 @@ fn a_vanished_client_takes_its_command_with_it() {
 }
 
 #[test]
+fn a_client_that_sends_more_and_vanishes_takes_its_command_with_it() {
+    needs!(Root);
+    let _turn = alone();
+    use std::io::Write;
+    let runtime = runtime();
+    let marker = procs::marker();
+    let body = json!({"command": "sleep", "args": [marker]}).to_string();
+    let mut stream = api().begin(&runtime.exec_path(), body.len() as u64, body.as_bytes());
+    assert!(
+        eventually(bound(5_000), || procs::with_arg(&marker).len() == 1),
+        "it never ran"
+    );
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .expect("send a further request");
+    // The server may read it now or with the end; both must be enough.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert_eq!(procs::with_arg(&marker).len(), 1, "it ended too early");
+    drop(stream);
+    assert!(
+        eventually(bound(100), || procs::with_arg(&marker).is_empty()),
+        "still there: {:?}",
+        procs::with_arg(&marker)
+    );
+}
+
+#[test]
+fn a_client_that_ends_its_side_after_a_short_request_is_answered() {
+    needs!(Root);
+    let _turn = alone();
+    use std::io::{Read, Write};
+    let mut stream = api().connect();
+    stream
+        .write_all(b"GET /healthz HTTP/1.0\r\n\r\n")
+        .expect("send");
+    stream.shutdown(Shutdown::Write).expect("end our side");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the answer");
+    assert!(answer.contains(r#""status":"ok""#), "{answer:?}");
+}
+
+#[test]
 fn clients_that_close_at_once_leave_nothing_running() {
     needs!(Root);
     let _turn = alone();

@@ -2,6 +2,7 @@
 
 use crate::needs;
 use crate::support::probe::base64;
+use crate::support::timing::factor;
 use crate::support::{Server, alone, api, bound, procs, runtime, server};
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,13 @@ fn growth(server: &Server, work: impl FnOnce()) -> u64 {
     let rss = || pids.iter().map(|pid| procs::rss(*pid)).sum::<u64>();
     let before = rss();
     let done = AtomicBool::new(false);
+    /// However the work ends, a failed assertion included: the scope waits for the watcher.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             let mut most = rss();
@@ -22,8 +30,9 @@ fn growth(server: &Server, work: impl FnOnce()) -> u64 {
             }
             most
         });
+        let ended = Done(&done);
         work();
-        done.store(true, Ordering::Relaxed);
+        drop(ended);
         watcher.join().expect("no panic").saturating_sub(before)
     })
 }
@@ -39,11 +48,10 @@ fn an_output_flood_is_capped_counted_and_leaves_memory_flat() {
         exec.assert_timed_out();
         assert_eq!(exec.stdout().len(), 4 << 20);
         assert_eq!(exec.data["stdout_truncated"], true);
-        assert!(
-            exec.number("stdout_bytes") > 64 << 20,
-            "only {}",
-            exec.number("stdout_bytes")
-        );
+        // Far more than is kept, however slow the machine.
+        let least = ((64 << 20) as f64 / factor()) as u64;
+        let written = exec.number("stdout_bytes");
+        assert!(written > least.max(5 << 20), "only {written}");
     });
     assert!(grown < 48 << 20, "the server grew by {grown} bytes");
 }

@@ -99,6 +99,34 @@ fn a_given_token_is_taken_and_a_short_one_refused() {
 }
 
 #[test]
+fn a_replaced_token_does_not_come_back() {
+    needs!(Root, Unshare);
+    let _turn = alone();
+    let server = Server::start(Options::default());
+    let (old, new) = (server.api.token.clone(), "n".repeat(40));
+    server.stop();
+    let given = Options {
+        token: Some(new.clone()),
+        ..Options::default()
+    };
+    let server = server.restart_with(given.clone());
+    let status = |token: &str, port| {
+        let api = crate::support::Api::new(port, token);
+        api.get("/v1/runtimes").status
+    };
+    let port = server.api.port;
+    assert_eq!((status(&old, port), status(&new, port)), (401, 200));
+    server.stop();
+    // Without the variable; the options of a token only tell the test which one to use.
+    let server = server.restart_with(Options {
+        before: Some("unset CELLBLOCK_ADMIN_TOKEN".to_owned()),
+        ..given
+    });
+    assert_eq!((status(&old, port), status(&new, port)), (401, 200));
+    server.stop();
+}
+
+#[test]
 fn a_restart_keeps_runtimes_files_and_token() {
     needs!(Root);
     let _turn = alone();
@@ -202,6 +230,44 @@ fn doctor_says_ok_where_serve_works() {
             "{word} is not in {text}"
         );
     }
+}
+
+#[test]
+fn nobody_reading_the_output_is_no_failure() {
+    needs!(Root);
+    let _turn = alone();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_cellblock"))
+        .arg("doctor")
+        .stdout(writer)
+        .output()
+        .expect("run doctor");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_directory_of_somebody_elses_is_left_alone() {
+    needs!(Root);
+    let _turn = alone();
+    let dir = crate::support::mounts::TestDir::new();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).expect("make the directory");
+    std::fs::write(data.join("thesis.tex"), "ten years").expect("fill it");
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    let output = run(
+        &["serve", "--listen", "127.0.0.1:0"],
+        &[("CELLBLOCK_DATA_DIR", &data)],
+    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "it took the directory over");
+    assert!(
+        said.contains("thesis.tex") && said.contains("--data-dir"),
+        "{said}"
+    );
+    let mode = std::fs::metadata(&data).expect("it is there").permissions();
+    assert_eq!(mode.mode() & 0o777, 0o755);
+    assert_eq!(std::fs::read_dir(&data).expect("list it").count(), 1);
 }
 
 #[test]

@@ -11,10 +11,13 @@ mod support;
 
 mod broken_cells;
 mod crashes;
+mod descriptors;
 mod disk_full;
 mod first_start;
 mod leftovers;
 mod missing_limits;
+mod mounting;
 mod processes;
 mod restarts;
 mod secrets;
+mod supervision;

@@ -2,16 +2,57 @@
 //! taken away in a mount namespace of the server's own; the host's is never touched.
 
 use crate::needs;
-use crate::support::mounts::TestDir;
+use crate::support::mounts::{self, TestDir};
 use crate::support::server::Options;
+use crate::support::timing::{bound, eventually};
 use crate::support::{Server, alone};
+use std::fs;
+use std::path::PathBuf;
 
-/// A shell line that takes a v1 controller's hierarchy away.
-fn without(controller: &str) -> Options {
-    let before = Some(format!("umount /sys/fs/cgroup/{controller}"));
-    Options {
-        before,
+/// A machine without a controller, for the servers that are started with `options`.
+struct Without {
+    options: Options,
+    /// Version 2: a group of ours that passes on every controller but one, and the one in it that servers take for the
+    /// root of the tree.
+    groups: Vec<PathBuf>,
+}
+
+/// Version 1: the controller's hierarchy is unmounted. Version 2: the tree is seen from a group that has no such controller.
+fn without(controller: &str) -> Without {
+    let (before, groups) = if mounts::all().iter().any(|mount| mount.fs == "cgroup") {
+        (format!("umount /sys/fs/cgroup/{controller}"), Vec::new())
+    } else {
+        let outer = PathBuf::from(format!(
+            "/sys/fs/cgroup/without-{controller}-{}",
+            std::process::id()
+        ));
+        let inner = outer.join("root");
+        fs::create_dir(&outer).expect("a group of our own");
+        let others = ["memory", "pids", "cpu"]
+            .into_iter()
+            .filter(|name| *name != controller);
+        for other in others {
+            fs::write(outer.join("cgroup.subtree_control"), format!("+{other}"))
+                .expect("enable a controller");
+        }
+        fs::create_dir(&inner).expect("a group in it");
+        let before = format!("mount --bind {} /sys/fs/cgroup", inner.display());
+        (before, vec![inner, outer])
+    };
+    let options = Options {
+        before: Some(before),
         ..Options::default()
+    };
+    Without { options, groups }
+}
+
+impl Drop for Without {
+    fn drop(&mut self) {
+        for group in &self.groups {
+            // A killed server's groups may be busy for a moment.
+            let removed = eventually(bound(2000), || fs::remove_dir(group).is_ok());
+            assert!(removed || std::thread::panicking(), "{group:?} is left");
+        }
     }
 }
 
@@ -26,10 +67,11 @@ fn remedies(said: &str) -> Vec<String> {
 
 #[test]
 fn a_missing_controller_stops_the_start_with_the_remedy() {
-    needs!(Root, Unshare, CgroupV1);
+    needs!(Root, Unshare);
     let _turn = alone();
     for controller in ["memory", "pids"] {
-        let said = Server::start_in(TestDir::new(), without(controller)).err();
+        let machine = without(controller);
+        let said = Server::start_in(TestDir::new(), machine.options.clone()).err();
         let said = said.unwrap_or_else(|| panic!("it started without {controller}"));
         assert!(said.contains(controller), "{said}");
         assert!(
@@ -42,9 +84,10 @@ fn a_missing_controller_stops_the_start_with_the_remedy() {
 
 #[test]
 fn an_explicit_flag_starts_without_and_readyz_says_so() {
-    needs!(Root, Unshare, CgroupV1);
+    needs!(Root, Unshare);
     let _turn = alone();
-    let mut options = without("memory");
+    let machine = without("memory");
+    let mut options = machine.options.clone();
     // As an operator would: start again with what the refusals name, until there is none.
     let mut allowed = Vec::new();
     while allowed.is_empty() || allowed.len() < 9 {
@@ -69,9 +112,10 @@ fn an_explicit_flag_starts_without_and_readyz_says_so() {
 
 #[test]
 fn allowing_one_limit_to_be_missing_allows_no_other() {
-    needs!(Root, Unshare, CgroupV1);
+    needs!(Root, Unshare);
     let _turn = alone();
-    let mut options = without("memory");
+    let machine = without("memory");
+    let mut options = machine.options.clone();
     options.args = vec!["--allow-missing-limits=pids".to_owned()];
     let said = Server::start_in(TestDir::new(), options)
         .err()

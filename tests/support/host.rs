@@ -18,8 +18,6 @@ pub enum Need {
     X86,
     /// `unshare` and `umount` of util-linux, to take something away from a server in a private mount namespace.
     Unshare,
-    /// Cgroup v1 mounts, whose controllers can be taken away one by one.
-    CgroupV1,
 }
 
 impl Need {
@@ -30,7 +28,6 @@ impl Need {
             Need::Ia32 => cfg!(target_arch = "x86_64") && runs_i386(),
             Need::X86 => cfg!(target_arch = "x86_64"),
             Need::Unshare => succeeds(Command::new("unshare").args(["-m", "true"])),
-            Need::CgroupV1 => super::mounts::all().iter().any(|m| m.fs == "cgroup"),
         }
     }
 
@@ -41,7 +38,6 @@ impl Need {
             Need::Ia32 => "a kernel with IA32 emulation",
             Need::X86 => "an x86-64 machine",
             Need::Unshare => "unshare of util-linux",
-            Need::CgroupV1 => "cgroup v1 mounts",
         }
     }
 }

@@ -177,9 +177,15 @@ impl Server {
     }
 
     /// Starts the program again on the same data directory and port, after [`Server::stop`] or [`Server::kill`].
-    pub fn restart(mut self) -> Server {
+    pub fn restart(self) -> Server {
+        let options = self.options.clone();
+        self.restart_with(options)
+    }
+
+    /// As [`Server::restart`], with other options.
+    pub fn restart_with(mut self, options: Options) -> Server {
         let dir = self.dir.take().expect("the directory");
-        let (port, options) = (self.api.port, self.options.clone());
+        let port = self.api.port;
         drop(self);
         Server::start_at(port, dir, options).unwrap_or_else(|text| panic!("{text}"))
     }

@@ -1,9 +1,7 @@
 """One boot: QEMU with a console and a results port, a time limit, and everything it printed kept."""
 
 import os
-import signal
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -20,15 +18,20 @@ class Boot:
     seconds: float
 
 
-def boot(row, disk, carried, accel, work, limit, processors=2, memory=3072):
-    """Runs a row's machine until it powers off or `limit` seconds are over. Prints its results as they come."""
+def boot(row, disk, carried, accel, work, limit, ending, processors=2, memory=3072):
+    """Runs a row's machine until it powers off, `limit` seconds are over or the event `ending` is set. Prints its results
+    as they come."""
     console, results = work / f"{row.name}.console", work / f"{row.name}.results"
     for path in (console, results):
         path.write_bytes(b"")
     append = f"console=ttyS0 root=/dev/vda rw panic=-1 quiet systemd.show_status=false mitigations=off {row.append}"
     append += f" cellblock.row={row.name} cellblock.promise={','.join(row.promises)}"
     command = [
-        "qemu-system-x86_64", "-accel", "kvm" if accel == "kvm" else "tcg,thread=multi",
+        # Not even a killed run leaves a machine behind.
+        "setpriv", "--pdeathsig", "KILL",
+        # Emulated processors take turns: where each has a thread, one now and then runs a breakpoint that the kernel has
+        # set for a moment to change its own code, and has taken back (an oops, "int3").
+        "qemu-system-x86_64", "-accel", "kvm" if accel == "kvm" else "tcg,thread=single",
         "-cpu", "host" if accel == "kvm" else "max,la57=off", "-smp", str(processors), "-m", str(memory),
         "-display", "none", "-nodefaults", "-no-reboot", "-nic", "none",
         "-kernel", str(disk / "vmlinuz"), "-initrd", str(disk / "initrd"), "-append", append,
@@ -42,35 +45,33 @@ def boot(row, disk, carried, accel, work, limit, processors=2, memory=3072):
     start = time.monotonic()
     environment = dict(os.environ, TMPDIR=str(work))
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
-    # A killed run leaves no machine behind.
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     done = threading.Event()
-    follower = threading.Thread(target=follow, args=(results, done))
+    follower = threading.Thread(target=follow, args=(results, done, lambda line: print(f"{row.name}| {line}", flush=True)))
     follower.start()
     hung = False
     try:
-        process.wait(timeout=limit)
-    except subprocess.TimeoutExpired:
-        hung = True
+        # In short waits, for the case that the whole run is to end.
+        while process.poll() is None and not ending.wait(0.2):
+            if time.monotonic() - start > limit:
+                hung = True
+                break
     finally:
         process.kill()
         process.wait()
         done.set()
         follower.join()
-        signal.signal(signal.SIGTERM, previous)
     lines = results.read_text(errors="replace").splitlines()
     return Boot(lines, console.read_text(errors="replace"), hung, time.monotonic() - start)
 
 
-def follow(path: Path, done):
-    """Prints what is appended to a file until told to stop."""
+def follow(path: Path, done, show):
+    """Shows each line that is appended to a file until told to stop."""
     with path.open(errors="replace") as file:
-        last = False
+        last, rest = False, ""
         while True:
-            text = file.read()
-            if text:
-                sys.stdout.write(text)
-                sys.stdout.flush()
+            *lines, rest = (rest + file.read()).split("\n")
+            for line in lines:
+                show(line)
             if last:
                 return
             last = done.wait(0.5)

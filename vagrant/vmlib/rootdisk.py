@@ -12,8 +12,9 @@ from .host import Failure, apt_options
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
 
+KERNEL = "linux-image-cloud-amd64"
+
 PACKAGES = [
-    "linux-image-cloud-amd64",
     "systemd",
     "systemd-sysv",
     "udev",
@@ -36,21 +37,23 @@ LEFT_OUT = ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr
 DISK_SIZE = "6G"
 
 
-def recipe(suite):
+def recipe(suite, kernel_suite):
     """Everything the disk depends on, as text: another text is another disk."""
     scripts = [path.read_text() for path in sorted(GUEST.glob("*.sh"))]
-    return "\n".join([suite, *PACKAGES, *LEFT_OUT, DISK_SIZE, *scripts, Path(__file__).read_text()])
+    return "\n".join([suite, kernel_suite, KERNEL, *PACKAGES, *LEFT_OUT, DISK_SIZE, *scripts, Path(__file__).read_text()])
 
 
-def get(suite, cache, mirror):
-    """The directory with `root.img`, `vmlinuz`, `initrd` and `release` of this suite; built if it is not there.
+def get(suite, kernel_suite, cache, mirror):
+    """The directory with `root.img`, `vmlinuz`, `initrd` and `release` of this suite with the kernel of another one (or the
+    same); built if it is not there.
 
     `mirror` is a function: a finished disk needs none.
     """
-    key = hashlib.sha256(recipe(suite).encode()).hexdigest()[:16]
-    final = cache / f"{suite}-{key}"
+    key = hashlib.sha256(recipe(suite, kernel_suite).encode()).hexdigest()[:16]
+    name = suite if kernel_suite == suite else f"{suite}+{kernel_suite}"
+    final = cache / f"{name}-{key}"
     if (final / "release").exists():
-        print(f"{suite}: disk {final.name} is there", flush=True)
+        print(f"{name}: disk {final.name} is there", flush=True)
         return final
     start = time.monotonic()
     cache.mkdir(parents=True, exist_ok=True)
@@ -58,24 +61,26 @@ def get(suite, cache, mirror):
         made = Path(directory) / "made"
         made.mkdir()
         root = Path(directory) / "root"
-        install(suite, root, mirror())
+        install(suite, kernel_suite, root, mirror())
         take_kernel(root, made)
         make_disk(root, made / "root.img", DISK_SIZE)
         os.replace(made, final)
-    for old in cache.glob(f"{suite}-*"):
+    for old in cache.glob(f"{name}-*"):
         if old != final:
             shutil.rmtree(old)
-    print(f"{suite}: disk {final.name} built in {time.monotonic() - start:.0f} s", flush=True)
+    print(f"{name}: disk {final.name} built in {time.monotonic() - start:.0f} s", flush=True)
     return final
 
 
-def install(suite, root, mirror):
+def install(suite, kernel_suite, root, mirror):
     """A minimal Debian in a directory."""
-    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    packages = [f"{KERNEL}/{kernel_suite}", *PACKAGES]
+    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(packages)}"]
     command += [f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT]
     command += [f"--aptopt={option}" for option in apt_options()]
     command += [f"--essential-hook={GUEST}/initramfs.sh", f"--customize-hook={GUEST}/configure.sh"]
-    command += [suite, str(root), f"deb {mirror} {suite} main"]
+    command += [suite, str(root)]
+    command += [f"deb {mirror} {source} main" for source in dict.fromkeys([suite, kernel_suite])]
     run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if run.returncode != 0:
         raise Failure(f"mmdebstrap {suite} failed:\n{run.stdout[-4000:]}")

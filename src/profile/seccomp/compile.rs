@@ -9,11 +9,13 @@
 //! The base would therefore turn an overlay's ENOSYS into the default's EPERM, so it allows what an
 //! overlay matches, under the overlay's own conditions: then the overlay alone decides.
 //!
+//! Numbers above the newest call that is known here get ENOSYS from the base, whatever the default.
+//!
 //! The base comes last because from then on a call that installs programs may be refused.
 
 use super::action::Action;
 use super::policy::{Rule, SeccompPolicy};
-use super::syscalls::syscall_number;
+use super::syscalls::{syscall_number, syscalls};
 use super::target::Target;
 use super::tree;
 use crate::profile::ProfileError;
@@ -75,7 +77,10 @@ impl SeccompPolicy {
             programs.push(self.program(target, matches, SeccompAction::Allow, action)?);
         }
         let default = self.default.clone();
-        programs.push(self.program(target, base, default, SeccompAction::Allow)?);
+        let mut base = self.program(target, base, default, SeccompAction::Allow)?;
+        let newest = syscalls(target.arch).map(|(_, number)| number).max();
+        tree::refuse_as_missing_above(newest.unwrap_or(0) as u32, &mut base);
+        programs.push(base);
         Ok(programs)
     }
 

@@ -18,8 +18,9 @@ const GROUP: usize = 8;
 /// kill) and the load of the call's number.
 const HEAD: usize = 4;
 
-/// The longest program that the kernel takes (BPF_MAXINSNS in linux/bpf_common.h).
-const MAX_LEN: usize = 4096;
+/// The longest program that the kernel takes (BPF_MAXINSNS in linux/bpf_common.h), less what
+/// [`refuse_as_missing_above`] adds.
+const MAX_LEN: usize = 4096 - 3;
 
 /// Compiles rules to one program that decides as `SeccompFilter` alone would.
 pub(super) fn compile(
@@ -50,13 +51,33 @@ pub(super) fn compile(
     }
 }
 
+/// Makes a program answer ENOSYS for numbers above `newest`: calls that came later than the policy, whose callers have a
+/// way to do without them and look for that answer, as runc does. The numbers of x32 calls, which have a bit of their own,
+/// are left to the program.
+pub(super) fn refuse_as_missing_above(newest: u32, program: &mut BpfProgram) {
+    const X32: u32 = 0x4000_0000;
+    let jump = |how, jt, jf, k| instruction(libc::BPF_JMP | how | libc::BPF_K, jt, jf, k);
+    if program.get(HEAD - 1) == Some(&load_number()) {
+        let enosys = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+        let check = [
+            jump(libc::BPF_JGE, 2, 0, X32),
+            jump(libc::BPF_JGT, 0, 1, newest),
+            instruction(libc::BPF_RET | libc::BPF_K, 0, 0, enosys),
+        ];
+        program.splice(HEAD..HEAD, check);
+    }
+}
+
+fn load_number() -> sock_filter {
+    instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)
+}
+
 /// The head that all programs share. None when there is no program, or when a later seccompiler
 /// begins its programs in another way: then they are not taken apart.
 fn common_head(groups: &[(u32, BpfProgram)]) -> Option<Vec<sock_filter>> {
     let head = groups.first()?.1.get(..HEAD)?;
-    let load_number = instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0);
     let shared = groups.iter().all(|(_, program)| program.starts_with(head));
-    (shared && head[HEAD - 1] == load_number).then(|| head.to_vec())
+    (shared && head[HEAD - 1] == load_number()).then(|| head.to_vec())
 }
 
 /// The groups behind jumps on the number, which is loaded. Each group ends in a return, so none

@@ -1,15 +1,17 @@
-//! The life of cells in the warden: accepted (pipes made, the api has its ends), opened, mapped and running, gone,
+//! The life of cells in the warden: accepted (pipes made), opened, mapped and running (the api has its ends), gone,
 //! buried. A cell is gone when its init is: the kernel ends an init only after every other process of its pid namespace.
 
-use crate::cell::report::Stdio;
-use crate::cell::report::{FromCell, GO, MAX_REPORT};
+use crate::cell::report::{FromCell, GO, MAX_REPORT, Stdio};
 use crate::cell::userns;
-use crate::cgroup::{CellGroup, CgroupError, RuntimeGroup};
+use crate::cgroup::{CellGroup, CgroupError};
 use crate::resources::{CellResources, MIB, RuntimeResources, Usage};
 use crate::sys::{self, packet};
-use crate::warden::protocol::{CellEnd, Reply};
+use crate::warden::protocol::{CellEnd, Failure, Reply};
 use crate::warden::server::Warden;
 use crate::warden::server::catalogue::State;
+use crate::warden::server::graves::{Grave, Graves};
+use crate::warden::server::jobs::Lane;
+use crate::warden::server::runtimes::Purpose;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::collections::HashMap;
@@ -53,6 +55,10 @@ pub(super) struct Cell {
     pub(super) uid_base: u32,
     /// Until they are handed to the cell.
     stdio: Option<Stdio>,
+    /// The api's ends of the pipes, until it is told that the command runs.
+    pub(super) ends: Option<Vec<OwnedFd>>,
+    /// Why it was never opened.
+    failure: Option<Failure>,
     /// None while the runtime is being mounted.
     pub(super) opened: Option<Opened>,
     /// The first report of its end.
@@ -64,11 +70,13 @@ pub(super) struct Cell {
     cpu_exceeded: bool,
 }
 
-/// A group that may still be busy for a moment after its last process is gone.
+/// A cell whose last process is gone.
 #[derive(Debug)]
-enum Grave {
-    Cell(CellGroup),
-    Runtime(RuntimeGroup),
+pub struct Gone {
+    slot: u32,
+    cell: Cell,
+    oom_killed: bool,
+    usage: Usage,
 }
 
 /// All cells.
@@ -77,12 +85,12 @@ pub struct Cells {
     slots: HashMap<u32, Cell>,
     by_seq: HashMap<u64, u32>,
     next: u32,
-    graves: Vec<Grave>,
+    pub(super) graves: Graves,
     /// Namespaces of the cell that ended last, and when. Their ids are inode numbers, which the kernel gives out again
     /// at once: held for [`RECENT`], the next cell's differ, and whoever compares two execs sees that nothing is shared.
     /// Not held after a cell that used much memory: what it left in its tmpfs and shared memory is charged to its runtime
-    /// until they are let go.
-    recent: Option<(Instant, Vec<OwnedFd>)>,
+    /// until they are let go. Beside them the runtime, whose disk they may hold.
+    recent: Option<(Instant, Uuid, Vec<OwnedFd>)>,
 }
 
 const RECENT: Duration = Duration::from_secs(2);
@@ -104,6 +112,8 @@ impl Cells {
             request,
             uid_base,
             stdio: Some(stdio),
+            ends: None,
+            failure: None,
             opened: None,
             end: None,
             namespaces: Vec::new(),
@@ -117,11 +127,6 @@ impl Cells {
     /// The exec in a slot.
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Cell> {
         self.slots.get_mut(&slot)
-    }
-
-    /// Removes a cell's group when it is empty.
-    pub(super) fn bury(&mut self, group: CellGroup) {
-        self.graves.push(Grave::Cell(group));
     }
 
     /// The slot of an exec.
@@ -144,29 +149,10 @@ impl Cells {
             .for_each(kill);
     }
 
-    /// Removes a runtime's group, now or when it is empty.
-    pub fn bury_runtime(&mut self, group: RuntimeGroup) {
-        // It may hold the runtime's disk.
-        self.recent = None;
-        self.graves.push(Grave::Runtime(group));
-        self.dig();
-    }
-
-    /// Removes the groups that are empty by now; the others stay for the next time.
-    fn dig(&mut self) {
-        self.graves.retain(|grave| {
-            let removed = match grave {
-                Grave::Cell(group) => group.remove(),
-                Grave::Runtime(group) => group.remove(),
-            };
-            match removed {
-                Ok(removed) => !removed,
-                Err(error) => {
-                    tracing::error!(error = &error as &dyn Error, "a cgroup is left behind");
-                    false
-                }
-            }
-        });
+    /// Takes what is held of a runtime's last cell.
+    pub fn take_recent(&mut self, id: Uuid) -> Vec<OwnedFd> {
+        let recent = self.recent.take_if(|(_, of, _)| *of == id);
+        recent.map_or_else(Vec::new, |(_, _, held)| held)
     }
 }
 
@@ -186,14 +172,15 @@ impl Warden {
             return;
         };
         let Some(opened) = &cell.opened else { return };
+        let mut started = None;
         loop {
             let packet = match packet::receive(opened.control.as_fd(), &mut buffer) {
-                Err(Errno::EAGAIN) => return,
+                Err(Errno::EAGAIN | Errno::ENOMEM) => break,
                 Ok(Some(packet)) => packet,
                 Ok(None) | Err(_) => {
                     // Its end; the pidfd tells the rest.
                     let _ = self.epoll.delete(&opened.control);
-                    return;
+                    break;
                 }
             };
             match serde_json::from_slice(&buffer[..packet.length]) {
@@ -201,11 +188,14 @@ impl Warden {
                     let Some(stdio) = cell.stdio.take() else {
                         continue;
                     };
-                    if let Err(error) = start(opened, cell.uid_base, &stdio) {
-                        // It may just have been killed; if not, this line is the reason that it is now.
-                        tracing::warn!(error = error.as_ref(), "a cell could not be started");
-                        cell.end.get_or_insert(CellEnd::SetupFailed);
-                        kill(opened);
+                    match start(opened, cell.uid_base, &stdio) {
+                        Ok(()) => started = cell.ends.take().map(|ends| (cell.request.seq, ends)),
+                        Err(error) => {
+                            // It may just have been killed; if not, this line is the reason that it is now.
+                            tracing::warn!(error = error.as_ref(), "a cell could not be started");
+                            cell.end.get_or_insert(CellEnd::SetupFailed);
+                            kill(opened);
+                        }
                     }
                 }
                 Ok(FromCell::End(end)) => {
@@ -218,6 +208,9 @@ impl Warden {
                 }
                 Err(error) => tracing::error!(%error, "a cell's report is malformed"),
             }
+        }
+        if let Some((seq, ends)) = started {
+            self.reply(&Reply::Started { seq }, ends);
         }
     }
 
@@ -246,42 +239,69 @@ impl Warden {
             .map_err(logged)
             .is_ok_and(|count| count > 0);
         let usage = opened.group.usage().map_err(logged).unwrap_or_default();
-        self.cells.bury(opened.group);
+        self.cells.graves.bury(Grave::Cell(opened.group));
         let little = cell.request.runtime_resources.memory_bytes / RECENT_PART;
         let namespaces = std::mem::take(&mut cell.namespaces);
-        if usage.peak_memory_bytes <= little.min(RECENT_BYTES) {
-            self.cells.recent = Some((Instant::now(), namespaces));
+        let id = cell.request.runtime;
+        let gone = Gone {
+            slot,
+            cell,
+            oom_killed,
+            usage,
+        };
+        if usage.peak_memory_bytes > little.min(RECENT_BYTES) && !namespaces.is_empty() {
+            // Its memory is free before its end is told: the next exec may need it.
+            let purpose = Purpose::Bury(Box::new(gone));
+            self.start_job(Lane::Release, purpose, namespaces, || Ok(None));
+        } else {
+            self.cells.recent = Some((Instant::now(), id, namespaces));
+            self.finish(gone);
         }
-        self.finish(slot, cell, oom_killed, usage);
-        self.cells.dig();
+        self.cells.graves.dig();
     }
 
-    /// Ends an exec whose cell was never opened.
-    pub(super) fn end_unopened(&mut self, slot: u32, end: CellEnd) {
+    /// Ends an exec whose cell was never opened: that failed or, where there is no failure, it was killed.
+    pub(super) fn end_unopened(&mut self, slot: u32, failure: Option<Failure>) {
         let Some(mut cell) = self.cells.slots.remove(&slot) else {
             return;
         };
-        cell.end = Some(end);
-        self.finish(slot, cell, false, Usage::default());
+        cell.failure = failure;
+        self.finish(Gone {
+            slot,
+            cell,
+            oom_killed: false,
+            usage: Usage::default(),
+        });
     }
 
-    fn finish(&mut self, slot: u32, cell: Cell, oom_killed: bool, usage: Usage) {
+    /// Answers for a cell that is gone.
+    pub(super) fn finish(&mut self, gone: Gone) {
+        let Gone {
+            slot,
+            cell,
+            oom_killed,
+            usage,
+        } = gone;
         let Request {
             seq, runtime: id, ..
         } = cell.request;
         self.cells.by_seq.remove(&seq);
-        let end = cell.end.unwrap_or(CellEnd::Killed);
-        let cpu_exceeded = cell.cpu_exceeded;
-        self.reply(
-            &Reply::Ended {
-                seq,
-                end,
-                oom_killed,
-                cpu_exceeded,
-                usage,
-            },
-            Vec::new(),
-        );
+        let ended = Reply::Ended {
+            seq,
+            end: cell.end.unwrap_or(CellEnd::Killed),
+            oom_killed,
+            cpu_exceeded: cell.cpu_exceeded,
+            usage,
+        };
+        if let Some(failure) = cell.failure {
+            self.reply(&Reply::Failed { seq, failure }, Vec::new());
+        } else {
+            // An end follows a start, even if the command itself did not come so far.
+            if let Some(ends) = cell.ends {
+                self.reply(&Reply::Started { seq }, ends);
+            }
+            self.reply(&ended, Vec::new());
+        }
         if let Some(runtime) = self.catalogue.get(id) {
             runtime.cells.remove(&slot);
             if let State::Mounted(mounted) = &mut runtime.state {
@@ -310,7 +330,7 @@ impl Warden {
         {
             waiting.retain(|waiting| *waiting != slot);
         }
-        self.end_unopened(slot, CellEnd::Killed);
+        self.end_unopened(slot, None);
     }
 
     /// A notification of the memory controller: kills the cell at the first kill that is counted. With v2 the kernel has
@@ -344,10 +364,10 @@ impl Warden {
                 kill(opened);
             }
         }
-        self.cells.dig();
+        self.cells.graves.dig();
         self.cells
             .recent
-            .take_if(|(since, _)| now.duration_since(*since) >= RECENT);
+            .take_if(|(since, ..)| now.duration_since(*since) >= RECENT);
         self.evict_idle(now);
     }
 }

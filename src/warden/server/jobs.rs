@@ -1,18 +1,19 @@
-//! What takes long (making a disk, mounting it, removing it) is done by a forked child, so that the loop goes on. A job
-//! answers with one packet and ends.
+//! What takes long (making a disk, mounting it, unmounting, removing it) is done by a forked child, so that the loop goes
+//! on. A job answers with one packet and ends. Only a few run at a time; the others wait for their turn.
 
 use crate::sys::{self, Cloned, packet};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Why a job failed.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum JobError {
-    /// The host's disk is full.
-    NoRoom(String),
+    /// The host has no room of a kind, and why that is thought.
+    NoRoom(String, String),
     /// The image can't be used; the text names the reason.
     BadImage(String),
     /// Anything else, with its chain.
@@ -22,17 +23,48 @@ pub enum JobError {
 /// What a job makes: perhaps a descriptor.
 pub type JobResult = Result<Option<OwnedFd>, JobError>;
 
+/// Which jobs wait for which. Building waits for a disk that is still being let go of, so the two don't share a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Makes or mounts something.
+    Build,
+    /// Unmounts or removes something.
+    Release,
+}
+
+/// How many jobs of a lane run at the same time.
+const AT_ONCE: usize = 8;
+
+/// What a child does.
+type Work = Box<dyn FnOnce() -> JobResult>;
+
+/// One that waits for its turn.
+pub struct Waiting<T> {
+    lane: Lane,
+    purpose: T,
+    held: Vec<OwnedFd>,
+    work: Work,
+}
+
+impl<T: fmt::Debug> fmt::Debug for Waiting<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.purpose.fmt(f)
+    }
+}
+
 /// A child that runs.
 #[derive(Debug)]
 struct Running<T> {
+    lane: Lane,
     pid: Pid,
     result: OwnedFd,
     purpose: T,
 }
 
-/// All running jobs; `T` is what the caller wants to remember of one.
+/// All jobs; `T` is what the caller wants to remember of one.
 #[derive(Debug)]
 pub struct Jobs<T = super::runtimes::Purpose> {
+    waiting: VecDeque<Waiting<T>>,
     running: HashMap<u32, Running<T>>,
     next: u32,
 }
@@ -40,6 +72,7 @@ pub struct Jobs<T = super::runtimes::Purpose> {
 impl<T> Default for Jobs<T> {
     fn default() -> Self {
         Jobs {
+            waiting: VecDeque::new(),
             running: HashMap::new(),
             next: 0,
         }
@@ -50,21 +83,59 @@ impl<T> Default for Jobs<T> {
 const RESULT: i32 = 3;
 
 impl<T> Jobs<T> {
-    /// Starts `work` in a child and returns its number.
-    pub fn start(&mut self, purpose: T, work: impl FnOnce() -> JobResult) -> Result<u32, Errno> {
-        let (ours, theirs) = packet::pair()?;
-        match sys::clone3(0, None)? {
-            Cloned::Child => run(theirs, work),
-            Cloned::Parent { pid, .. } => {
+    /// Lets `work` wait for its turn. The child lets go of `held` first: whoever closes the last descriptor of a mount
+    /// namespace unmounts what is in it, and waits for that.
+    pub fn add(
+        &mut self,
+        lane: Lane,
+        purpose: T,
+        held: Vec<OwnedFd>,
+        work: impl FnOnce() -> JobResult + 'static,
+    ) {
+        self.waiting.push_back(Waiting {
+            lane,
+            purpose,
+            held,
+            work: Box::new(work),
+        });
+    }
+
+    /// Takes the next one whose turn it is.
+    pub fn next(&mut self) -> Option<Waiting<T>> {
+        let full = [Lane::Build, Lane::Release].map(|lane| {
+            let running = self.running.values().filter(|job| job.lane == lane);
+            (lane, running.count() >= AT_ONCE)
+        });
+        let has_room = |job: &Waiting<T>| full.contains(&(job.lane, false));
+        let index = self.waiting.iter().position(has_room)?;
+        self.waiting.remove(index)
+    }
+
+    /// What waiting and running jobs are for.
+    pub fn purposes(&self) -> impl Iterator<Item = &T> {
+        let running = self.running.values().map(|job| &job.purpose);
+        running.chain(self.waiting.iter().map(|job| &job.purpose))
+    }
+
+    /// Starts a child and returns its number; gives the purpose back if that fails.
+    pub fn start(&mut self, job: Waiting<T>) -> Result<u32, (T, Errno)> {
+        let Waiting {
+            lane,
+            purpose,
+            held,
+            work,
+        } = job;
+        match spawn(held, work) {
+            Err(errno) => Err((purpose, errno)),
+            Ok((pid, result)) => {
                 self.next = self.next.wrapping_add(1);
-                self.running.insert(
-                    self.next,
-                    Running {
-                        pid,
-                        result: ours,
-                        purpose,
-                    },
-                );
+                let job = Running {
+                    lane,
+                    pid,
+                    result,
+                    purpose,
+                };
+                self.running.insert(self.next, job);
                 Ok(self.next)
             }
         }
@@ -81,11 +152,41 @@ impl<T> Jobs<T> {
             pid,
             result,
             purpose,
+            ..
         } = self.running.remove(&number)?;
         let outcome = receive(&result);
-        // It has answered or died: its end is a matter of microseconds.
+        // It has answered or died: all that is left of it is its end.
         let _ = nix::sys::wait::waitpid(pid, None);
         Some((purpose, outcome))
+    }
+
+    /// Kills a job, whose result is then that it died.
+    pub fn kill(&self, number: u32) {
+        if let Some(job) = self.running.get(&number) {
+            // Not waited for yet, so the pid is still its own.
+            let _ = nix::sys::signal::kill(job.pid, nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+fn spawn(held: Vec<OwnedFd>, work: Work) -> Result<(Pid, OwnedFd), Errno> {
+    let (ours, theirs) = packet::pair()?;
+    let pid = match sys::clone3(0, None)? {
+        Cloned::Child => run(theirs, work),
+        Cloned::Parent { pid, .. } => pid,
+    };
+    drop(theirs);
+    // What is held goes by the socket, so that at each moment somebody else still has it when we close ours.
+    let fds: Vec<_> = held.iter().map(AsFd::as_fd).collect();
+    let go = |fds: &[BorrowedFd<'_>]| packet::send(ours.as_fd(), b"go", fds);
+    match go(&fds).or_else(|_| go(&[])) {
+        Ok(()) => Ok((pid, ours)),
+        Err(errno) => {
+            // It hears of the closed socket and ends.
+            drop(ours);
+            let _ = nix::sys::wait::waitpid(pid, None);
+            Err(errno)
+        }
     }
 }
 
@@ -95,13 +196,19 @@ fn receive(socket: &OwnedFd) -> JobResult {
     let packet = packet::receive(socket.as_fd(), &mut buffer)
         .map_err(|errno| JobError::Other(format!("no answer from the job: {errno}")))?
         .ok_or_else(died)?;
-    let result: Result<(), JobError> =
+    let result: Result<bool, JobError> =
         serde_json::from_slice(&buffer[..packet.length]).map_err(|_| died())?;
-    result.map(|()| packet.fds.into_iter().next())
+    let fd = packet.fds.into_iter().next();
+    match result? {
+        true if fd.is_none() => Err(JobError::Other(
+            "this process may open no more descriptors".to_owned(),
+        )),
+        _ => Ok(fd),
+    }
 }
 
 /// The child: keeps nothing of the warden's but its log, works, answers, ends.
-fn run(result: OwnedFd, work: impl FnOnce() -> JobResult) -> ! {
+fn run(result: OwnedFd, work: Work) -> ! {
     let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
     let kept = sys::dup_onto(result.as_fd(), RESULT, true)
         .and_then(|()| sys::close_range(RESULT + 1, u32::MAX));
@@ -109,13 +216,17 @@ fn run(result: OwnedFd, work: impl FnOnce() -> JobResult) -> ! {
     let Ok(socket) = kept.and_then(|()| sys::inherited_fd(RESULT)) else {
         sys::exit_now(1)
     };
+    match packet::receive(socket.as_fd(), &mut [0; 2]) {
+        Ok(Some(held)) => drop(held),
+        _ => sys::exit_now(1),
+    }
     let outcome = work();
     let (answer, fd) = match outcome {
-        Ok(fd) => (Ok(()), fd),
+        Ok(fd) => (Ok(fd.is_some()), fd),
         Err(error) => (Err(error), None),
     };
     let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
-    if let Ok(bytes) = serde_json::to_vec::<Result<(), JobError>>(&answer) {
+    if let Ok(bytes) = serde_json::to_vec::<Result<bool, JobError>>(&answer) {
         let _ = packet::send(socket.as_fd(), &bytes, &fds);
     }
     sys::exit_now(0)

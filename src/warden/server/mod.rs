@@ -4,9 +4,11 @@
 //!
 //! It ends, and every cell with it, when the api process or the supervisor is gone.
 
+mod building;
 mod catalogue;
 mod cells;
 pub mod disk;
+mod graves;
 mod jobs;
 mod opening;
 mod policy;
@@ -27,6 +29,10 @@ use std::collections::{HashMap, VecDeque};
 use std::error::Error;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
+
+/// With so many replies that the api's socket has no room for, no request is taken: an api process that asks and does not
+/// listen gets no more than that and the ends of its cells.
+const MAX_OUTGOING: usize = 1024;
 
 /// What the loop waits for; packed into epoll's 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +86,8 @@ struct Warden {
     catalogue: Catalogue,
     cells: cells::Cells,
     jobs: jobs::Jobs,
+    /// The machine's memory in bytes and its processors.
+    host: (u64, u64),
     /// Replies that the api's socket had no room for.
     outgoing: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
 }
@@ -113,6 +121,11 @@ impl Warden {
         let policies = policy::load(settings.profiles_dir.as_deref())?;
         let catalogue = Catalogue::load(&settings)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        use nix::unistd::{SysconfVar, sysconf};
+        // Not those that this process may use: cells need not be below its own group.
+        let processors = sysconf(SysconfVar::_NPROCESSORS_ONLN)?.unwrap_or(1);
+        let processors = u64::try_from(processors)?;
+        let host = (crate::config::memory_bytes()?, processors);
         nonblocking(&api)?;
         epoll.add(
             &api,
@@ -126,6 +139,7 @@ impl Warden {
             epoll,
             api,
             supervisor,
+            host,
             cgroups,
             images,
             policies,
@@ -185,10 +199,13 @@ impl Warden {
         let mut buffer = [0; MAX_MESSAGE];
         // Bounded, so that a flood of requests does not keep cells from being heard.
         for _ in 0..64 {
+            if self.outgoing.len() >= MAX_OUTGOING {
+                return Ok(true);
+            }
             let packet = match packet::receive(self.api.as_fd(), &mut buffer) {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return Ok(false),
-                Err(Errno::EAGAIN) => return Ok(true),
+                Err(Errno::EAGAIN | Errno::ENOMEM) => return Ok(true),
                 Err(Errno::ECONNRESET) => return Ok(false),
                 Err(Errno::EMSGSIZE) => {
                     tracing::error!("a request longer than {MAX_MESSAGE} bytes was dropped");
@@ -222,15 +239,16 @@ impl Warden {
                 Ok(()) => {
                     self.outgoing.pop_front();
                 }
-                // ETOOMANYREFS: too many descriptors are under way (unix(7)); they are fewer soon.
-                Err(Errno::EAGAIN | Errno::ETOOMANYREFS | Errno::ENOBUFS) => break,
+                Err(Errno::EAGAIN) => break,
+                Err(errno) if packet::is_shortage(errno) => break,
                 Err(Errno::EPIPE | Errno::ECONNRESET) => {
                     self.outgoing.clear();
                 }
                 Err(errno) => return Err(errno),
             }
         }
-        let mut interest = EpollFlags::EPOLLIN;
+        let mut interest = EpollFlags::empty();
+        interest.set(EpollFlags::EPOLLIN, self.outgoing.len() < MAX_OUTGOING);
         interest.set(EpollFlags::EPOLLOUT, !self.outgoing.is_empty());
         self.epoll.modify(
             &self.api,

@@ -1,10 +1,12 @@
 //! From an accepted request to a cell that builds itself: pipes, group, clone.
 
+use crate::cell::error::CellError;
 use crate::cell::report::Stdio;
 use crate::cell::{self, Spec};
-use crate::warden::protocol::{CellEnd, Failure, Filesystem, Reply};
+use crate::warden::protocol::{Failure, Filesystem};
 use crate::warden::server::catalogue::State;
 use crate::warden::server::cells::{Opened, Request, kill};
+use crate::warden::server::graves::Grave;
 use crate::warden::server::{Source, Warden, nonblocking};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -15,9 +17,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 impl Warden {
-    /// Makes the pipes, hands the api its ends, and opens the cell as soon as the runtime is mounted.
+    /// Makes the pipes and opens the cell as soon as the runtime is mounted.
     pub(super) fn accept(&mut self, request: Request, command: OwnedFd) -> Result<(), Failure> {
-        let (id, seq, stdin) = (request.runtime, request.seq, request.stdin);
+        let (id, stdin) = (request.runtime, request.stdin);
         let runtime = self.catalogue.get(id).ok_or(Failure::UnknownRuntime)?;
         let uid_base = runtime.record.uid_base;
         let policy = &self.policies[&runtime.record.spec.profile];
@@ -35,18 +37,16 @@ impl Warden {
 
         let mut ends = vec![stdout_read, stderr_read];
         ends.extend(stdin.then_some(stdin_write));
-        self.reply(&Reply::Started { seq }, ends);
-
-        let Some(runtime) = self.catalogue.get(id) else {
-            return Ok(());
-        };
+        if let Some(cell) = self.cells.get_mut(slot) {
+            cell.ends = Some(ends);
+        }
         match &mut runtime.state {
             State::Mounted(_) => self.open_cell(slot),
             State::Mounting(waiting) => waiting.push(slot),
             State::Unmounted => {
                 if let Err(failure) = self.mount_runtime(id, slot) {
                     tracing::error!(%id, ?failure, "the runtime can't be mounted");
-                    self.end_unopened(slot, CellEnd::SetupFailed);
+                    self.end_unopened(slot, Some(failure));
                 }
             }
         }
@@ -59,7 +59,7 @@ impl Warden {
             Ok(()) => {}
             Err(error) => {
                 tracing::error!(error = error.as_ref(), "a cell could not be opened");
-                self.end_unopened(slot, CellEnd::SetupFailed);
+                self.end_unopened(slot, Some(failure(error.as_ref())));
             }
         }
     }
@@ -99,7 +99,7 @@ impl Warden {
         let opened = match cell::open(&spec) {
             Ok(opened) => opened,
             Err(error) => {
-                self.cells.bury(group);
+                self.cells.graves.bury(Grave::Cell(group));
                 return Err(error.into());
             }
         };
@@ -114,7 +114,7 @@ impl Warden {
         if let Err(errno) = watched {
             kill(&opened);
             let _ = nix::sys::wait::waitpid(opened.pid, None);
-            self.cells.bury(opened.group);
+            self.cells.graves.bury(Grave::Cell(opened.group));
             return Err(errno.into());
         }
         if let Some(cell) = self.cells.get_mut(slot) {
@@ -137,6 +137,15 @@ impl Warden {
             add(fd, flags | EpollFlags::EPOLLET, Source::Oom(slot))?;
         }
         Ok(())
+    }
+}
+
+/// What the api process may know of a cell that could not be opened.
+fn failure(error: &(dyn Error + 'static)) -> Failure {
+    use Errno::{EAGAIN, EMFILE, ENFILE, ENOMEM};
+    match error.downcast_ref::<CellError>().map(|error| error.source) {
+        Some(EAGAIN | ENOMEM | EMFILE | ENFILE) => Failure::NoRoom("processes".to_owned()),
+        _ => Failure::Internal,
     }
 }
 

@@ -70,7 +70,7 @@ impl Warden {
         Ok(())
     }
 
-    fn exec(&mut self, request: cells::Request, fds: Vec<OwnedFd>) -> Result<(), Failure> {
+    fn exec(&mut self, mut request: cells::Request, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         if self.cells.len() >= MAX_CELLS {
             return Err(Failure::NoRoom("cells".to_owned()));
         }
@@ -81,8 +81,15 @@ impl Warden {
         let profile = &known.ok_or(Failure::UnknownRuntime)?.record.spec.profile;
         let policy = self.policies.get(profile).ok_or(Failure::UnknownProfile)?;
         check_resources(&request.runtime_resources, &request.cell_resources, policy)?;
+        clamp(&mut request, self.host);
         check_hostname(&request.hostname)?;
-        let [command]: [OwnedFd; 1] = fds.try_into().map_err(|_| invalid("command"))?;
+        let [command]: [OwnedFd; 1] = fds.try_into().map_err(|fds: Vec<_>| {
+            // An honest api process sends one; it is lost where this process may open no more.
+            match fds.is_empty() {
+                true => Failure::NoRoom("descriptors".to_owned()),
+                false => invalid("command"),
+            }
+        })?;
         check_command(&command)?;
         if self.cells.by_seq(request.seq).is_some() {
             return Err(invalid("seq"));
@@ -133,6 +140,15 @@ fn check_resources(
         return Err(invalid("cpu_secs"));
     }
     Ok(())
+}
+
+/// More than the machine has would be no limit at all.
+fn clamp(request: &mut cells::Request, (memory_bytes, processors): (u64, u64)) {
+    let runtime = &mut request.runtime_resources;
+    runtime.memory_bytes = runtime.memory_bytes.min(memory_bytes);
+    runtime.cpu_millis = runtime.cpu_millis.min(processors * 1000);
+    let cell = &mut request.cell_resources;
+    cell.memory_bytes = cell.memory_bytes.min(memory_bytes);
 }
 
 fn check_hostname(name: &str) -> Result<(), Failure> {

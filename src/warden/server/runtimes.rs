@@ -4,22 +4,19 @@
 //! start. Its mounts live in a template namespace that only a descriptor keeps alive: letting go of the runtime is
 //! closing it, and nothing is ever mounted where another process could see or hold it.
 
-use crate::cell::error::CellError;
-use crate::cell::mounts;
-use crate::cell::rootfs::{self, Layers, Writable};
+use crate::cell::rootfs::Layers;
 use crate::image::ImageError;
 use crate::log::chain;
 use crate::resources::{MIB, RuntimeResources};
-use crate::warden::protocol::{CellEnd, Failure, Filesystem, Reply, RuntimeSpec};
-use crate::warden::server::catalogue::{self, Closing, Mounted, Record, State};
-use crate::warden::server::disk::{self, DiskError};
-use crate::warden::server::jobs::{JobError, JobResult};
-use crate::warden::server::{Source, Warden};
-use nix::errno::Errno;
+use crate::warden::protocol::{Failure, Reply, RuntimeSpec};
+use crate::warden::server::catalogue::{Closing, Mounted, Record, State};
+use crate::warden::server::cells::Gone;
+use crate::warden::server::graves::Grave;
+use crate::warden::server::jobs::{JobError, JobResult, Lane};
+use crate::warden::server::{Source, Warden, building};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::error::Error;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -49,16 +46,39 @@ pub enum Purpose {
         /// Which.
         id: Uuid,
     },
+    /// Let go of the mounts of one that is being stopped.
+    Stop {
+        /// The request to answer.
+        seq: u64,
+        /// Which.
+        id: Uuid,
+    },
+    /// Let go of mounts that were not used.
+    Evict,
+    /// Let go of what a cell left in its namespaces.
+    Bury(Box<Gone>),
 }
 
+/// Creations that may wait for their turn; what else waits is bounded by the runtimes and cells that exist.
+const MAX_CREATING: usize = 256;
 /// Mounts that nothing used for this long are let go.
 const IDLE: Duration = Duration::from_secs(600);
-const DISK: &str = "disk.img";
 
 impl Warden {
     /// Begins to make a runtime.
     pub(super) fn create_runtime(&mut self, seq: u64, spec: RuntimeSpec) -> Result<(), Failure> {
         self.check_spec(&spec)?;
+        let creating = self.jobs.purposes().filter_map(|purpose| match purpose {
+            Purpose::Create { record, .. } => Some(record.spec.id),
+            _ => None,
+        });
+        let creating: Vec<Uuid> = creating.collect();
+        if creating.contains(&spec.id) {
+            return Err(Failure::Invalid("id".to_owned()));
+        }
+        if creating.len() >= MAX_CREATING {
+            return Err(Failure::NoRoom("runtimes under construction".to_owned()));
+        }
         let layers = self.layers(&spec.image)?;
         let room = || Failure::NoRoom("uid ranges".to_owned());
         let uid_base = self.catalogue.reserve().ok_or_else(room)?;
@@ -67,20 +87,22 @@ impl Warden {
         let record = Record { spec, uid_base };
         let (job_record, job_layers) = (record.clone(), layers.clone());
         self.start_job(
+            Lane::Build,
             Purpose::Create {
                 seq,
                 record,
                 layers,
             },
+            Vec::new(),
             move || {
-                let made = make(&directory, &target, &job_record, &job_layers);
+                let made = building::make(&directory, &target, &job_record, &job_layers);
                 if made.is_err() {
                     let _ = std::fs::remove_dir_all(&directory);
                 }
                 made
             },
-        )
-        .inspect_err(|_| self.catalogue.release(uid_base))
+        );
+        Ok(())
     }
 
     fn layers(&self, image: &str) -> Result<Layers, Failure> {
@@ -99,37 +121,64 @@ impl Warden {
         let record = runtime.record.clone();
         let layers = self.layers(&record.spec.image)?;
         let (directory, job_layers) = (self.catalogue.path(id), layers.clone());
-        self.start_job(Purpose::Mount { id, layers }, move || {
-            mount(&directory, &record, &job_layers)
-        })?;
         if let Some(runtime) = self.catalogue.get(id) {
             runtime.state = State::Mounting(vec![first_exec]);
         }
+        let purpose = Purpose::Mount { id, layers };
+        self.start_job(Lane::Build, purpose, Vec::new(), move || {
+            building::mount(&directory, &record, &job_layers)
+        });
         Ok(())
     }
 
-    fn start_job(
+    /// Does something in a child that first lets go of `held`, now or when it has its turn; its end is told to
+    /// [`Warden::job_ended`].
+    pub(super) fn start_job(
         &mut self,
+        lane: Lane,
         purpose: Purpose,
-        work: impl FnOnce() -> JobResult,
-    ) -> Result<(), Failure> {
-        let no_room = |errno: Errno| Failure::NoRoom(format!("processes ({errno})"));
-        let number = self.jobs.start(purpose, work).map_err(no_room)?;
-        if let Some(socket) = self.jobs.socket(number) {
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, Source::Job(number).pack());
-            self.epoll.add(socket, event).map_err(no_room)?;
-        }
-        Ok(())
+        held: Vec<OwnedFd>,
+        work: impl FnOnce() -> JobResult + 'static,
+    ) {
+        self.jobs.add(lane, purpose, held, work);
+        self.start_jobs();
     }
 
-    /// Takes a job's result and answers whoever waits for it.
+    fn start_jobs(&mut self) {
+        while let Some(job) = self.jobs.next() {
+            let number = match self.jobs.start(job) {
+                Ok(number) => number,
+                Err((purpose, errno)) => {
+                    let error = JobError::NoRoom("processes".to_owned(), chain(&errno));
+                    self.job_ended(purpose, Err(error));
+                    continue;
+                }
+            };
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, Source::Job(number).pack());
+            let watched = self.jobs.socket(number).map(|s| self.epoll.add(s, event));
+            if let Some(Err(errno)) = watched {
+                tracing::error!(%errno, "a job can't be watched");
+                self.jobs.kill(number);
+                if let Some((purpose, result)) = self.jobs.take(number) {
+                    self.job_ended(purpose, result);
+                }
+            }
+        }
+    }
+
+    /// Takes a job's result.
     pub(super) fn job_is_done(&mut self, number: u32) {
         if let Some(socket) = self.jobs.socket(number) {
             let _ = self.epoll.delete(socket);
         }
-        let Some((purpose, result)) = self.jobs.take(number) else {
-            return;
-        };
+        if let Some((purpose, result)) = self.jobs.take(number) {
+            self.job_ended(purpose, result);
+        }
+        self.start_jobs();
+    }
+
+    /// Answers whoever waits for a job.
+    fn job_ended(&mut self, purpose: Purpose, result: JobResult) {
         match purpose {
             Purpose::Create {
                 seq,
@@ -165,9 +214,9 @@ impl Warden {
                         waiting.into_iter().for_each(|slot| self.open_cell(slot));
                     }
                     Err(error) => {
-                        failure(id, &error);
+                        let failure = failure(id, &error);
                         for slot in waiting {
-                            self.end_unopened(slot, CellEnd::SetupFailed);
+                            self.end_unopened(slot, Some(failure.clone()));
                         }
                     }
                 }
@@ -186,6 +235,15 @@ impl Warden {
                     self.reply(&Reply::Failed { seq, failure }, Vec::new());
                 }
             },
+            // Whatever became of the job: its death let go as well.
+            Purpose::Stop { seq, id } => {
+                if let Some(runtime) = self.catalogue.get(id) {
+                    runtime.closing = None;
+                }
+                self.reply(&Reply::Done { seq }, Vec::new());
+            }
+            Purpose::Evict => {}
+            Purpose::Bury(gone) => self.finish(*gone),
         }
     }
 
@@ -202,6 +260,7 @@ impl Warden {
         };
         match group {
             Ok(group) => {
+                self.cells.graves.unbury(&group);
                 let last_used = Instant::now();
                 runtime.state = State::Mounted(Mounted {
                     template,
@@ -249,38 +308,43 @@ impl Warden {
         if !runtime.cells.is_empty() || matches!(runtime.state, State::Mounting(_)) {
             return;
         }
-        self.let_go(id);
+        let held = self.let_go(id);
         if !delete {
-            if let Some(runtime) = self.catalogue.get(id) {
-                runtime.closing = None;
-            }
-            self.reply(&Reply::Done { seq }, Vec::new());
-            return;
+            let purpose = Purpose::Stop { seq, id };
+            return self.start_job(Lane::Release, purpose, held, || Ok(None));
         }
         let (path, unfinished) = (self.catalogue.path(id), self.catalogue.unfinished_path(id));
-        let started = self.start_job(Purpose::Delete { seq, id }, move || {
-            let removed = std::fs::rename(&path, &unfinished)
+        let purpose = Purpose::Delete { seq, id };
+        self.start_job(Lane::Release, purpose, held, move || {
+            let absent_is_fine = |result: std::io::Result<()>| match result {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            };
+            // An earlier try may have come half way.
+            let removed = absent_is_fine(std::fs::rename(&path, &unfinished))
                 // Only a disk image and a record: no tenant's tree is walked.
-                .and_then(|()| std::fs::remove_dir_all(&unfinished));
+                .and_then(|()| absent_is_fine(std::fs::remove_dir_all(&unfinished)));
             removed
                 .map(|()| None)
                 .map_err(|error| JobError::Other(chain(&error)))
         });
-        if let Err(failure) = started {
-            if let Some(runtime) = self.catalogue.get(id) {
-                runtime.closing = None;
-            }
-            self.reply(&Reply::Failed { seq, failure }, Vec::new());
-        }
     }
 
-    fn let_go(&mut self, id: Uuid) {
+    /// Takes a runtime's mounts out of use. They go with the last of the returned descriptors, which takes long (an ext4
+    /// is written back, a tmpfs freed) and is therefore for a job.
+    fn let_go(&mut self, id: Uuid) -> Vec<OwnedFd> {
         let Some(runtime) = self.catalogue.get(id) else {
-            return;
+            return Vec::new();
         };
-        if let State::Mounted(mounted) = std::mem::replace(&mut runtime.state, State::Unmounted) {
-            self.cells.bury_runtime(mounted.group);
-        }
+        let State::Mounted(mounted) = std::mem::replace(&mut runtime.state, State::Unmounted)
+        else {
+            return Vec::new();
+        };
+        self.cells.graves.bury(Grave::Runtime(mounted.group));
+        self.cells.graves.dig();
+        let mut held = self.cells.take_recent(id);
+        held.push(mounted.template);
+        held
     }
 
     /// Lets go of the mounts of runtimes that are not in use.
@@ -289,7 +353,8 @@ impl Warden {
             return;
         };
         for id in self.catalogue.idle_since(before) {
-            self.let_go(id);
+            let held = self.let_go(id);
+            self.start_job(Lane::Release, Purpose::Evict, held, || Ok(None));
         }
     }
 }
@@ -298,100 +363,8 @@ impl Warden {
 fn failure(id: Uuid, error: &JobError) -> Failure {
     tracing::error!(%id, ?error, "job failed");
     match error {
-        JobError::NoRoom(_) => Failure::NoRoom("disk".to_owned()),
+        JobError::NoRoom(what, _) => Failure::NoRoom(what.clone()),
         JobError::BadImage(reason) => Failure::BadImage(reason.clone()),
         JobError::Other(_) => Failure::Internal,
-    }
-}
-
-/// The create job: the disk, the record, a first mount that proves that it works, then the final name.
-fn make(directory: &Path, target: &Path, record: &Record, layers: &Layers) -> JobResult {
-    let no_room = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::StorageFull => JobError::NoRoom(chain(&error)),
-        _ => JobError::Other(chain(&error)),
-    };
-    std::fs::create_dir(directory).map_err(no_room)?;
-    if record.spec.filesystem == Filesystem::Persistent {
-        let disk = directory.join(DISK);
-        disk::create(&disk, record.spec.disk_mib).map_err(|error| disk_failed(&error))?;
-    }
-    catalogue::write(directory, record).map_err(no_room)?;
-    // In a mount namespace of its own the child can't see the host's tree any more, so the rename comes first; a failed
-    // mount takes the directory away again through a handle on its parent.
-    let parent = mounts::host_dir(target.parent().unwrap_or(Path::new("/")))
-        .map_err(|error| JobError::Other(chain(&error)))?;
-    let name = |path: &Path| path.file_name().map(PathBuf::from).unwrap_or_default();
-    nix::fcntl::renameat(&parent, &name(directory), &parent, &name(target))
-        .map_err(|errno| JobError::Other(chain(&errno)))?;
-    mount(target, record, layers).inspect_err(|_| {
-        let _ = remove_beneath(&parent, &name(target));
-    })
-}
-
-/// Removes a runtime's directory (files only) through its parent's descriptor.
-fn remove_beneath(parent: &OwnedFd, name: &Path) -> Result<(), Errno> {
-    use nix::unistd::{UnlinkatFlags, unlinkat};
-    use std::os::unix::ffi::OsStrExt;
-    let name_c = std::ffi::CString::new(name.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    let directory = mounts::beneath(parent.as_fd(), &name_c)?;
-    for file in [DISK, "runtime.json"] {
-        let _ = unlinkat(&directory, file, UnlinkatFlags::NoRemoveDir);
-    }
-    unlinkat(parent, name, UnlinkatFlags::RemoveDir)
-}
-
-/// The mount job: returns the template's mount namespace.
-fn mount(directory: &Path, record: &Record, layers: &Layers) -> JobResult {
-    let base = record.uid_base;
-    let other = |error: CellError| JobError::Other(chain(&error));
-    let disk = match record.spec.filesystem {
-        Filesystem::Persistent => {
-            let disk = disk::mount(&directory.join(DISK)).map_err(|error| disk_failed(&error))?;
-            rootfs::prepare_upper(&disk, base).map_err(other)?;
-            Some(disk)
-        }
-        Filesystem::Ephemeral | Filesystem::ReadOnly => None,
-    };
-    let writable = if disk.is_some() {
-        Writable::Disk
-    } else {
-        Writable::None
-    };
-    let template = rootfs::scaffold(layers, disk, base, directory).map_err(|error| {
-        if error.source == Errno::EINVAL && error.step.starts_with("idmap") {
-            // No host path in it: this text reaches the client.
-            let reason =
-                "its file system does not support idmapped mounts; copy it to ext4, xfs or btrfs";
-            return JobError::BadImage(reason.to_owned());
-        }
-        JobError::Other(chain(&error))
-    })?;
-    // An ephemeral runtime assembles in each cell, but what can't be assembled shall not be created.
-    if record.spec.filesystem == Filesystem::Ephemeral {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
-            .map_err(|errno| JobError::Other(chain(&errno)))?;
-    }
-    rootfs::assemble(layers, &writable, base).map_err(other)?;
-    let root = mounts::root().map_err(other)?;
-    // In a persistent runtime /tmp is the tenant's own, to remove as well; nothing is mounted there.
-    let fresh_tmp = record.spec.filesystem != Filesystem::Persistent;
-    let places = [c"proc", c"dev"].into_iter();
-    for place in places.chain(fresh_tmp.then_some(c"tmp")) {
-        if let Err(errno) = mounts::beneath_dir(root.as_fd(), place) {
-            let place = place.to_string_lossy();
-            return Err(JobError::BadImage(format!(
-                "/{place} in it can't be mounted on: {errno}"
-            )));
-        }
-    }
-    Ok(Some(template))
-}
-
-fn disk_failed(error: &DiskError) -> JobError {
-    let text = chain(error);
-    if error.is_no_space() {
-        JobError::NoRoom(text)
-    } else {
-        JobError::Other(text)
     }
 }

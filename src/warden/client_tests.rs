@@ -1,0 +1,117 @@
+//! The client against a warden that the test itself plays.
+
+use super::*;
+use crate::resources::MIB;
+use crate::sys::packet;
+use crate::warden::protocol::MAX_MESSAGE;
+use nix::poll::{PollFd, PollFlags, poll};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// The warden's end of the socket.
+struct Peer(OwnedFd);
+
+impl Peer {
+    fn connect(replacements: mpsc::UnboundedReceiver<OwnedFd>) -> (Warden, Peer) {
+        let (ours, theirs) = packet::pair().unwrap();
+        (Warden::connect(ours, replacements).unwrap(), Peer(theirs))
+    }
+
+    /// The next request, and how many descriptors came along; none at the end.
+    async fn request(&self) -> Option<(Request, usize)> {
+        let mut buffer = [0; MAX_MESSAGE];
+        for _ in 0..10_000 {
+            let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut fds, 0u8).unwrap() == 1 {
+                let packet = packet::receive(self.0.as_fd(), &mut buffer).unwrap()?;
+                let request = serde_json::from_slice(&buffer[..packet.length]).unwrap();
+                return Some((request, packet.fds.len()));
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("nothing was sent");
+    }
+
+    fn reply(&self, bytes: &[u8]) {
+        packet::send(self.0.as_fd(), bytes, &[]).unwrap();
+    }
+}
+
+fn exec() -> ExecRequest {
+    ExecRequest {
+        runtime: Uuid::from_u128(1),
+        runtime_resources: RuntimeResources {
+            memory_bytes: MIB,
+            pids: 1,
+            cpu_millis: 10,
+        },
+        cell_resources: CellResources {
+            memory_bytes: MIB,
+            pids: 1,
+            cpu_secs: None,
+        },
+        hostname: "x".to_owned(),
+        command: b"x".to_vec(),
+        stdin: false,
+    }
+}
+
+#[tokio::test]
+async fn an_exec_that_is_given_up_before_it_starts_is_killed() {
+    let (_keep, replacements) = mpsc::unbounded_channel();
+    let (warden, peer) = Peer::connect(replacements);
+    let starting = warden.exec(exec()).unwrap();
+    let Some((Request::Exec { seq, .. }, 1)) = peer.request().await else {
+        panic!("no exec");
+    };
+    drop(starting);
+    assert_eq!(
+        peer.request().await.unwrap().0,
+        Request::Kill { seq },
+        "it would run for nobody"
+    );
+}
+
+#[tokio::test]
+async fn a_call_whose_asker_is_gone_is_not_sent() {
+    let (_keep, replacements) = mpsc::unbounded_channel();
+    let (warden, peer) = Peer::connect(replacements);
+    // The link's task has had no turn yet.
+    let given_up = warden.stop_runtime(Uuid::from_u128(1));
+    tokio::select! {
+        biased;
+        _ = given_up => panic!("answered"),
+        () = std::future::ready(()) => {}
+    }
+    let asked = tokio::spawn(async move { warden.list_images().await });
+    let (request, _) = peer.request().await.unwrap();
+    assert!(matches!(request, Request::ListImages { .. }), "{request:?}");
+    asked.abort();
+}
+
+#[tokio::test]
+async fn a_link_that_breaks_is_closed_before_the_next_warden_comes() {
+    let (tell, replacements) = mpsc::unbounded_channel();
+    let (warden, peer) = Peer::connect(replacements);
+    let asking = warden.clone();
+    let asked = tokio::spawn(async move { asking.list_images().await });
+    peer.request().await.unwrap();
+    // Longer than anything that a warden sends.
+    peer.reply(&[b' '; MAX_MESSAGE + 1]);
+    assert!(matches!(asked.await.unwrap(), Err(WardenError::Lost)));
+    assert!(
+        peer.request().await.is_none(),
+        "the old socket is still open"
+    );
+
+    let (ours, next) = packet::pair().unwrap();
+    tell.send(ours).unwrap();
+    let next = Peer(next);
+    let asked = tokio::spawn(async move { warden.list_images().await });
+    let Some((Request::ListImages { seq }, 0)) = next.request().await else {
+        panic!("nothing asked of the next one");
+    };
+    let names = vec!["host".to_owned()];
+    next.reply(&serde_json::to_vec(&Reply::Images { seq, names }).unwrap());
+    assert_eq!(asked.await.unwrap().unwrap(), ["host"]);
+}
