@@ -5,7 +5,7 @@ use super::error::{ApiError, Code};
 use super::{App, docs, execs, request_id, runtimes};
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -25,7 +25,39 @@ impl Table {
         self.router = self.router.route(path, methods);
         self
     }
+
+    fn later(self) -> Self {
+        LATER
+            .iter()
+            .fold(self, |table, path| table.route(path, get(later)))
+    }
+
+    fn not_here(self) -> Self {
+        NOT_HERE.iter().fold(self, |mut table, path| {
+            let below = format!("{path}/{{*below}}");
+            table.router = table.router.route(&below, any(unsupported));
+            table.route(path, any(unsupported))
+        })
+    }
 }
+
+/// Promised by the contract, and not built yet: 501, so that nobody takes them for a typing error.
+pub const LATER: &[&str] = &["/v1/images", "/metrics"];
+
+/// What clients of the hosted product know and this service does not have. All methods and all that is below answer 501.
+pub const NOT_HERE: &[&str] = &[
+    "/v1/secrets",
+    "/v1/secret-stubs",
+    "/v1/default-secret-stubs",
+    "/v1/secret-injection-rules",
+    "/v1/audits",
+    "/v1/events",
+    "/v1/runtimes/{runtime}/secret-stubs",
+    "/v1/runtimes/{runtime}/secret-injection-rules",
+    "/v1/runtimes/{runtime}/ssh-keys",
+    "/v1/runtimes/{runtime}/watchfox",
+    "/v1/runtimes/{runtime}/egress",
+];
 
 /// All routes, with ids and error bodies around them.
 pub fn router(app: Arc<App>) -> Router {
@@ -58,14 +90,14 @@ pub fn table() -> Table {
         .route("/v1/runtimes/{runtime}/checkpoints", post(later))
         .route("/v1/checkpoints", get(later))
         .route("/v1/checkpoints/{id}", get(later).delete(later))
-        .route("/v1/images", get(later))
         .route("/v1/execs", get(later))
         .route("/v1/execs/{id}", get(later).delete(later))
         .route("/v1/execs/{id}/output", get(later))
         .route("/openapi.json", get(docs::description))
         .route("/docs", get(docs::page))
         .route("/docs/{file}", get(docs::file))
-        .route("/metrics", get(later))
+        .later()
+        .not_here()
 }
 
 async fn healthz() -> Json<Value> {
@@ -88,6 +120,10 @@ async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
 
 async fn later(_: Caller) -> ApiError {
     ApiError::unimplemented(None, "this operation is not supported yet")
+}
+
+async fn unsupported(_: Caller) -> ApiError {
+    ApiError::unimplemented(None, "this service does not have this operation")
 }
 
 async fn no_route() -> ApiError {

@@ -15,8 +15,8 @@ mod paths;
 mod schemas;
 
 use conventions::Conventions;
-use paths::{checkpoints, execs, files, runtimes, service};
-use utoipa::OpenApi;
+use paths::{checkpoints, execs, files, runtimes, service, unsupported};
+use utoipa::{Modify, OpenApi};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,7 +30,6 @@ use utoipa::OpenApi;
         (name = "execs", description = "Commands and what is remembered of them."),
         (name = "files", description = "Files of a runtime, one at a time."),
         (name = "checkpoints", description = "Copies of a runtime's disk to start other runtimes from."),
-        (name = "images", description = "What runtimes start from."),
         (name = "service", description = "The server itself. No token is needed."),
         (name = "not supported", description = "Operations that answer 501 `unimplemented`."),
     ),
@@ -42,14 +41,22 @@ use utoipa::OpenApi;
         execs::get_exec_output,
         files::read_file, files::write_file,
         checkpoints::create_checkpoint, checkpoints::list_checkpoints, checkpoints::get_checkpoint,
-        checkpoints::delete_checkpoint, checkpoints::list_images,
+        checkpoints::delete_checkpoint,
         service::healthz, service::healthz_head, service::readyz, service::openapi_json, service::docs,
-        service::docs_file, service::metrics,
+        service::docs_file,
     ),
     components(schemas(errors::ErrorEnvelope)),
-    modifiers(&Conventions),
+    modifiers(&Unsupported, &Conventions),
 )]
 struct Description;
+
+struct Unsupported;
+
+impl Modify for Unsupported {
+    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        unsupported::add(&mut description.paths);
+    }
+}
 
 /// The description.
 fn description() -> utoipa::openapi::OpenApi {

@@ -19,7 +19,7 @@ struct FilePath {
     params(RuntimeKey, FilePath),
     responses(
         (status = 200, description = "Its bytes.", body = Vec<u8>, content_type = "application/octet-stream"),
-        Fails<403>, Fails<404>, Fails<409>, Fails<422>, Fails<429>, Fails<501>, Fails<504>, Work,
+        Fails<403>, Fails<404>, Fails<409>, Fails<422>, Fails<429>, Fails<504>, Work,
     ),
 )]
 pub fn read_file() {}
@@ -33,7 +33,7 @@ pub fn read_file() {}
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "Its bytes."),
     responses(
         (status = 204, description = "It is stored."),
-        Fails<400>, Fails<403>, Fails<404>, Fails<409>, Fails<413>, Fails<415>, Fails<422>, Fails<429>, Fails<501>,
+        Fails<400>, Fails<403>, Fails<404>, Fails<409>, Fails<413>, Fails<415>, Fails<422>, Fails<429>,
         Fails<504>, Work,
     ),
 )]

@@ -5,3 +5,4 @@ pub mod execs;
 pub mod files;
 pub mod runtimes;
 pub mod service;
+pub mod unsupported;

@@ -24,7 +24,7 @@ use crate::api::openapi::schemas::runtime::{Runtime, StatusFilter};
     )),
     responses(
         (status = 200, description = "The new runtime.", body = Data<Runtime>),
-        JsonBody, Fails<409>, Fails<501>, Work,
+        JsonBody, Fails<409>, Work,
     ),
 )]
 pub fn create_runtime() {}
@@ -54,7 +54,7 @@ pub fn get_runtime() {}
     request_body(content = PatchRuntimeRequest, example = json!({"resources": {"limits": {"memory_mib": 256}}})),
     responses(
         (status = 200, description = "The runtime as it is now.", body = Data<Runtime>),
-        JsonBody, Fails<404>, Fails<409>, Fails<501>, Work,
+        JsonBody, Fails<404>, Fails<409>, Work,
     ),
 )]
 pub fn patch_runtime() {}
@@ -76,7 +76,7 @@ pub fn delete_runtime() {}
     request_body = Option<EmptyRequest>,
     responses(
         (status = 200, description = "The runtime, `running`.", body = Data<Runtime>),
-        JsonBody, Fails<404>, Fails<409>, Fails<501>, Work,
+        JsonBody, Fails<404>, Fails<409>, Work,
     ),
 )]
 pub fn start_runtime() {}
@@ -90,7 +90,7 @@ pub fn start_runtime() {}
     request_body = Option<EmptyRequest>,
     responses(
         (status = 200, description = "The runtime, `shutdown`.", body = Data<Runtime>),
-        JsonBody, Fails<404>, Fails<409>, Fails<501>, Work,
+        JsonBody, Fails<404>, Fails<409>, Work,
     ),
 )]
 pub fn stop_runtime() {}
@@ -104,7 +104,7 @@ pub fn stop_runtime() {}
     request_body = Option<EmptyRequest>,
     responses(
         (status = 200, description = "The runtime, `paused`.", body = Data<Runtime>),
-        JsonBody, Fails<404>, Fails<409>, Fails<501>, Work,
+        JsonBody, Fails<404>, Fails<409>, Work,
     ),
 )]
 pub fn pause_runtime() {}
@@ -116,7 +116,7 @@ pub fn pause_runtime() {}
     request_body = Option<EmptyRequest>,
     responses(
         (status = 200, description = "The runtime, `running`.", body = Data<Runtime>),
-        JsonBody, Fails<404>, Fails<409>, Fails<501>, Work,
+        JsonBody, Fails<404>, Fails<409>, Work,
     ),
 )]
 pub fn resume_runtime() {}

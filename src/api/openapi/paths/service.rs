@@ -45,10 +45,6 @@ pub fn healthz_head() {}
 )]
 pub fn readyz() {}
 
-/// Metrics
-#[utoipa::path(get, path = "/metrics", tag = "not supported", responses(Fails<501>))]
-pub fn metrics() {}
-
 /// This description
 #[utoipa::path(
     get, path = "/openapi.json", tag = "service",

@@ -1,6 +1,6 @@
 //! Checkpoints.
 
-use super::runtime::{Arch, Resources};
+use super::runtime::{Arch, Filesystem, Resources, RuntimeLimits};
 use utoipa::ToSchema;
 
 /// What to keep of a runtime.
@@ -39,6 +39,19 @@ pub struct Checkpoint {
     #[schema(deprecated)]
     max_memory_mib: u64,
     arch: Arch,
+    kind: CheckpointKind,
+    /// Always false: processes are not kept.
+    includes_memory: bool,
+    /// The runtime that it was made of, which may be gone.
+    #[schema(format = "uuid")]
+    runtime_id: String,
+    image: String,
+    profile: String,
+    filesystem: Filesystem,
+    limits: RuntimeLimits,
+    /// What the copy takes on the host's disk as long as it shares nothing with others; null until it is ready.
+    #[schema(required)]
+    disk_bytes: Option<u64>,
 }
 
 /// What has become of it.

@@ -47,12 +47,12 @@ pub struct Empty {}
 pub struct Paging {
     /// Most items on the page; everything, if left out.
     #[param(minimum = 1, maximum = 100)]
-    limit: Option<u32>,
+    limit: Option<u64>,
     /// Items to leave out at the beginning.
-    #[param(maximum = 4_294_967_295u32)]
-    offset: Option<u32>,
+    #[param(maximum = 4_294_967_295u64)]
+    offset: Option<u64>,
     /// Begin after this place: a page's `next_cursor`.
-    #[param(pattern = "^[A-Za-z0-9_-]{21}[AQgw]$")]
+    #[param(pattern = "^[A-Za-z0-9_-]{32}$")]
     after: Option<String>,
 }
 

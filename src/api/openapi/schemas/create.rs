@@ -35,14 +35,21 @@ pub struct CreateRuntimeRequest {
     #[schema(min_length = 1)]
     checkpoint_id: Option<String>,
     egress_policy: Option<EgressPolicyRequest>,
-    #[schema(max_items = 64)]
+    #[schema(max_items = 100)]
     ingress_specs: Option<Vec<IngressSpec>>,
     idle_policy: Option<IdlePolicy>,
     /// Kept and shown, and nothing else: nothing is captured.
     llm_tool_io_capture_enabled: Option<bool>,
     llm_token_saving_policy: Option<TokenSavingPolicyRequest>,
     /// Kept and shown, and nothing else: no agent is installed.
+    #[schema(max_length = 65_536)]
     runtime_agent: Option<String>,
+    #[schema(max_length = 65_536)]
+    runtime_agent_post_install_script: Option<String>,
+    #[schema(max_length = 65_536)]
+    runtime_agent_post_config_script: Option<String>,
+    #[schema(max_length = 65_536)]
+    runtime_agent_secret_preset: Option<String>,
     /// What old clients call `resources.requests.vcpus`.
     #[schema(deprecated, minimum = 1, maximum = 100_000)]
     vcpus: Option<u32>,
@@ -56,7 +63,7 @@ pub struct CreateRuntimeRequest {
     #[schema(deprecated, maximum = 1_073_741_824)]
     max_memory_mib: Option<u64>,
     /// What old clients call the `suspend_after_secs` of `idle_policy`.
-    #[schema(deprecated, maximum = 4_294_967_295u32)]
+    #[schema(deprecated, maximum = 18_446_744_073_709_551_615u64)]
     idle_suspend_after_secs: Option<u64>,
     /// The machine's own, or left out.
     #[schema(deprecated)]
@@ -130,7 +137,7 @@ pub struct PatchRuntimeRequest {
     limits: Option<PatchLimits>,
     egress_policy: Option<EgressPolicyRequest>,
     /// All of them.
-    #[schema(max_items = 64)]
+    #[schema(max_items = 100)]
     ingress_specs: Option<Vec<IngressSpec>>,
     idle_policy: Option<IdlePolicy>,
     /// Kept and shown, and nothing else: nothing is captured.

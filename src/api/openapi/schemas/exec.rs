@@ -30,8 +30,9 @@ pub struct ExecRequest {
     /// Wall clock, which stands still while the runtime is paused; 60 if 0 or left out.
     #[schema(maximum = 3600)]
     timeout_secs: Option<u64>,
-    /// Bytes kept of each output stream; the rest is counted. 4 MiB if left out.
-    #[schema(maximum = 33_554_432)]
+    /// Bytes kept of each output stream; the rest is counted. At most 32 MiB, 4 MiB if left out; with `detach` at most
+    /// 256 MiB, which it is if left out.
+    #[schema(maximum = 268_435_456)]
     max_output_bytes: Option<u64>,
     output_encoding: Option<OutputEncoding>,
     limits: Option<ExecLimits>,
@@ -54,7 +55,7 @@ struct ExecLimits {
     #[schema(minimum = 1, maximum = 1_000_000)]
     pids: Option<u64>,
     /// CPU time of all its processes together.
-    #[schema(minimum = 1, maximum = 4_294_967_295u32)]
+    #[schema(minimum = 1, maximum = 4_294_967_295u64)]
     cpu_secs: Option<u64>,
 }
 

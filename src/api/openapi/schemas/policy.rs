@@ -50,13 +50,13 @@ pub enum IdlePolicy {
     /// Suspend, and wake by `start` only.
     SuspendOnly {
         /// Idle seconds.
-        #[schema(maximum = 4_294_967_295u32)]
+        #[schema(maximum = 18_446_744_073_709_551_615u64)]
         suspend_after_secs: u64,
     },
     /// Suspend, and wake by activity.
     SuspendAndWakeup {
         /// Idle seconds.
-        #[schema(maximum = 4_294_967_295u32)]
+        #[schema(maximum = 18_446_744_073_709_551_615u64)]
         suspend_after_secs: u64,
     },
 }
@@ -84,6 +84,7 @@ pub struct TokenSavingPolicyRequest {
 pub struct IngressSpec {
     protocol: IngressProtocol,
     /// The port inside.
+    #[schema(minimum = 1, maximum = 65_535)]
     runtime_port: u16,
 }
 

@@ -44,6 +44,15 @@ pub struct Runtime {
     #[schema(deprecated)]
     max_memory_mib: u64,
     arch: Arch,
+    /// As it was asked for; no agent is installed.
+    #[schema(required = false, nullable = false)]
+    runtime_agent: Option<String>,
+    #[schema(required = false, nullable = false)]
+    runtime_agent_post_install_script: Option<String>,
+    #[schema(required = false, nullable = false)]
+    runtime_agent_post_config_script: Option<String>,
+    #[schema(required = false, nullable = false)]
+    runtime_agent_secret_preset: Option<String>,
 }
 
 /// What a runtime is doing.
@@ -84,7 +93,7 @@ struct Memory {
 
 /// Further limits.
 #[derive(ToSchema)]
-struct RuntimeLimits {
+pub struct RuntimeLimits {
     /// Processes and threads.
     pids: u64,
     /// Size of the writable layer.
