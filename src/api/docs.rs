@@ -5,6 +5,7 @@
 use super::error::{ApiError, Code};
 use super::openapi;
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use std::sync::{Arc, LazyLock};
@@ -54,7 +55,7 @@ pub async fn page() -> Response {
 }
 
 /// GET `/docs/{file}`
-pub async fn file(Path(name): Path<String>) -> Result<Response, ApiError> {
+pub async fn file(name: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
     static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
         let config = Config::new(["openapi.json"])
             .use_base_layout()
@@ -64,6 +65,7 @@ pub async fn file(Path(name): Path<String>) -> Result<Response, ApiError> {
         Arc::new(config)
     });
     let missing = || ApiError::new(Code::NotFound, "there is no such file");
+    let Path(name) = name.map_err(|_| missing())?;
     if !FILES.contains(&name.as_str()) {
         return Err(missing());
     }
@@ -95,4 +97,77 @@ fn answer(content_type: &str, body: impl IntoResponse) -> Response {
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::test_support::Api;
+
+    #[test]
+    fn the_description_needs_no_token() {
+        let answer = Api::start().send("GET", "/openapi.json", "", "");
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.body["openapi"], "3.1.0");
+    }
+
+    #[test]
+    fn the_page_names_the_files_that_there_are() {
+        for name in FILES {
+            assert!(PAGE.contains(&format!("\"docs/{name}\"")), "{name}");
+        }
+        let named = PAGE.matches("=\"docs/").count();
+        assert_eq!(named, FILES.len());
+    }
+
+    /// What is asked with HEAD, since the answers' bodies are no text.
+    #[test]
+    fn the_page_and_its_files_are_of_their_types_and_load_nothing_from_elsewhere() {
+        let api = Api::start();
+        let mut pages = vec![("/docs".to_owned(), "text/html; charset=utf-8")];
+        for name in FILES {
+            let kind = match name.rsplit('.').next().unwrap() {
+                "js" => "text/javascript",
+                "css" => "text/css",
+                _ => "image/png",
+            };
+            pages.push((format!("/docs/{name}"), kind));
+        }
+        for (path, kind) in pages {
+            let answer = api.send("HEAD", &path, "", "");
+            assert_eq!(
+                (answer.status, answer.header("content-type")),
+                (200, Some(kind)),
+                "{path}"
+            );
+            let length: usize = answer.header("content-length").unwrap().parse().unwrap();
+            assert!(length > 200, "{path}");
+            let policy = answer.header("content-security-policy").unwrap();
+            assert!(policy.starts_with("default-src 'none';"), "{policy}");
+            for source in policy.split([' ', ';']) {
+                assert!(!source.contains(['/', '.', '*']), "{source} in {policy}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_page_is_told_where_the_description_is_and_asks_no_other_server() {
+        let name = Ok(Path("swagger-initializer.js".to_owned()));
+        let body = file(name).await.unwrap().into_body();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let text = std::str::from_utf8(&bytes).unwrap();
+        assert!(text.contains(r#""url": "openapi.json""#), "{text}");
+        assert!(text.contains(r#""validatorUrl": "none""#), "{text}");
+        assert!(!text.contains("://"), "{text}");
+    }
+
+    #[test]
+    fn other_files_are_not_found() {
+        let api = Api::start();
+        for name in ["index.html", "oauth2-redirect.html", "..%2fdocs", "%ff", ""] {
+            let answer = api.send("GET", &format!("/docs/{name}"), "", "");
+            assert_eq!((answer.status, answer.code()), (404, "not_found"), "{name}");
+        }
+    }
 }
