@@ -9,6 +9,7 @@
 //! exec_records, exec_output       what is remembered of execs
 //! query        query strings, paging
 //! idempotency  requests that are carried out once      answer, slow, chunks  bodies that take long or much
+//! docs      static pages              openapi      the description of all of this
 //! error     the only place that knows status codes
 //! ```
 
@@ -18,6 +19,7 @@ mod body;
 mod checkpoints;
 mod chunks;
 mod create;
+mod docs;
 mod error;
 mod events;
 mod exec_body;
@@ -29,6 +31,7 @@ mod fields;
 mod files;
 mod idempotency;
 mod items;
+mod openapi;
 mod query;
 mod request_id;
 mod routes;
@@ -48,6 +51,7 @@ use crate::tenant::{TenantError, Tenants};
 use crate::warden::client::Warden;
 use body::BodyBudget;
 use idempotency::Flights;
+pub use openapi::json as openapi;
 use server::Server;
 use std::net::SocketAddr;
 use std::path::PathBuf;

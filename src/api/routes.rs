@@ -3,19 +3,77 @@
 use super::auth::Caller;
 use super::error::{ApiError, Code};
 use super::{
-    App, checkpoints, exec_output, exec_records, execs, files, request_id, runtimes, stream,
+    App, checkpoints, docs, exec_output, exec_records, execs, files, request_id, runtimes, stream,
 };
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// A router that can tell its paths.
+#[derive(Default)]
+pub struct Table {
+    /// In axum's form, which is OpenAPI's too.
+    pub paths: Vec<&'static str>,
+    router: Router<Arc<App>>,
+}
+
+impl Table {
+    fn route(mut self, path: &'static str, methods: MethodRouter<Arc<App>>) -> Self {
+        self.paths.push(path);
+        self.router = self.router.route(path, methods);
+        self
+    }
+
+    fn later(self) -> Self {
+        LATER
+            .iter()
+            .fold(self, |table, path| table.route(path, get(later)))
+    }
+
+    fn not_here(self) -> Self {
+        NOT_HERE.iter().fold(self, |mut table, path| {
+            let below = format!("{path}/{{*below}}");
+            table.router = table.router.route(&below, any(unsupported));
+            table.route(path, any(unsupported))
+        })
+    }
+}
+
+/// Promised by the contract, and not built yet: 501, so that nobody takes them for a typing error.
+pub const LATER: &[&str] = &["/v1/images", "/metrics"];
+
+/// What clients of the hosted product know and this service does not have. All methods and all that is below answer 501.
+pub const NOT_HERE: &[&str] = &[
+    "/v1/secrets",
+    "/v1/secret-stubs",
+    "/v1/default-secret-stubs",
+    "/v1/secret-injection-rules",
+    "/v1/audits",
+    "/v1/events",
+    "/v1/runtimes/{runtime}/secret-stubs",
+    "/v1/runtimes/{runtime}/secret-injection-rules",
+    "/v1/runtimes/{runtime}/ssh-keys",
+    "/v1/runtimes/{runtime}/watchfox",
+    "/v1/runtimes/{runtime}/egress",
+];
+
 /// All routes, with ids and error bodies around them.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
+    table()
+        .router
+        .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(request_id::layer))
+        .with_state(app)
+}
+
+/// All routes.
+pub fn table() -> Table {
+    Table::default()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/v1/runtimes", get(runtimes::list).post(runtimes::create))
@@ -44,46 +102,17 @@ pub fn router(app: Arc<App>) -> Router {
             "/v1/checkpoints/{id}",
             get(checkpoints::get).delete(checkpoints::delete),
         )
-        .merge(not_here())
         .route("/v1/execs", get(exec_records::list))
         .route(
             "/v1/execs/{id}",
             get(exec_records::get).delete(exec_records::cancel),
         )
         .route("/v1/execs/{id}/output", get(exec_output::get))
-        // Promised by the contract, and not built yet: 501, so that nobody takes them for a typing error.
-        .route("/v1/images", get(later))
-        .route("/openapi.json", get(later_for_all))
-        .route("/docs", get(later_for_all))
-        .route("/metrics", get(later))
-        .fallback(no_route)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn(request_id::layer))
-        .with_state(app)
-}
-
-/// What clients of the hosted product know and this service does not have. All methods and all that is below answer 501.
-const NOT_HERE: &[&str] = &[
-    "/v1/secrets",
-    "/v1/secret-stubs",
-    "/v1/default-secret-stubs",
-    "/v1/secret-injection-rules",
-    "/v1/audits",
-    "/v1/events",
-    "/v1/runtimes/{runtime}/secret-stubs",
-    "/v1/runtimes/{runtime}/secret-injection-rules",
-    "/v1/runtimes/{runtime}/ssh-keys",
-    "/v1/runtimes/{runtime}/watchfox",
-    "/v1/runtimes/{runtime}/egress",
-];
-
-fn not_here() -> Router<Arc<App>> {
-    NOT_HERE.iter().fold(Router::new(), |router, path| {
-        let below = format!("{path}/{{*below}}");
-        router
-            .route(path, any(unsupported))
-            .route(&below, any(unsupported))
-    })
+        .route("/openapi.json", get(docs::description))
+        .route("/docs", get(docs::page))
+        .route("/docs/{file}", get(docs::file))
+        .later()
+        .not_here()
 }
 
 async fn healthz() -> Json<Value> {
@@ -105,10 +134,6 @@ async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
 }
 
 async fn later(_: Caller) -> ApiError {
-    later_for_all().await
-}
-
-async fn later_for_all() -> ApiError {
     ApiError::unimplemented(None, "this operation is not supported yet")
 }
 

@@ -30,6 +30,8 @@ pub enum Command {
         #[command(subcommand)]
         command: ImageCommand,
     },
+    /// Print the description of the HTTP API (OpenAPI 3.1)
+    Openapi,
 }
 
 /// What can be done with images.
@@ -109,6 +111,8 @@ pub enum Action {
     },
     /// List the images.
     ImageLs(Config),
+    /// Print the API's description.
+    Openapi,
 }
 
 /// Parses the process's arguments and environment. Prints usage and ends the process when they make no sense (2), or on
@@ -131,6 +135,7 @@ fn action(cli: Cli) -> Result<Action, ConfigError> {
         Command::Image {
             command: ImageCommand::Ls(args),
         } => Action::ImageLs(args.resolve()?),
+        Command::Openapi => Action::Openapi,
     })
 }
 
@@ -156,6 +161,7 @@ fn perform(action: Action) -> Result<ExitCode, Box<dyn std::error::Error>> {
                 crate::log::print(name);
             }
         }
+        Action::Openapi => print!("{}", crate::api::openapi()),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,40 @@
+//! Files of a runtime.
+
+use crate::api::openapi::errors::{Fails, Work};
+use crate::api::openapi::schemas::common::RuntimeKey;
+use utoipa::IntoParams;
+
+/// Which file.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct FilePath {
+    /// Absolute, or relative to the home of the runtime's commands.
+    #[param(min_length = 1, max_length = 4095, pattern = "^[^\\u0000]*$")]
+    path: String,
+}
+
+/// Read a file
+#[utoipa::path(
+    get, path = "/v1/runtimes/{runtime}/files", tag = "files",
+    params(RuntimeKey, FilePath),
+    responses(
+        (status = 200, description = "Its bytes.", body = Vec<u8>, content_type = "application/octet-stream"),
+        Fails<403>, Fails<404>, Fails<409>, Fails<422>, Fails<429>, Fails<504>, Work,
+    ),
+)]
+pub fn read_file() {}
+
+/// Write a file
+///
+/// Directories that it lies in are made. The file is replaced in one step when all bytes have arrived.
+#[utoipa::path(
+    put, path = "/v1/runtimes/{runtime}/files", tag = "files",
+    params(RuntimeKey, FilePath),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "Its bytes."),
+    responses(
+        (status = 204, description = "It is stored."),
+        Fails<400>, Fails<403>, Fails<404>, Fails<409>, Fails<413>, Fails<415>, Fails<422>, Fails<429>,
+        Fails<504>, Work,
+    ),
+)]
+pub fn write_file() {}

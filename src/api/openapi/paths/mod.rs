@@ -1,0 +1,8 @@
+//! One declaration per operation: the function's name is the operation's id, its comment the description.
+
+pub mod checkpoints;
+pub mod execs;
+pub mod files;
+pub mod runtimes;
+pub mod service;
+pub mod unsupported;
