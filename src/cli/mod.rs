@@ -161,7 +161,7 @@ fn perform(action: Action) -> Result<ExitCode, Box<dyn std::error::Error>> {
                 crate::log::print(name);
             }
         }
-        Action::Openapi => print!("{}", crate::api::openapi()),
+        Action::Openapi => crate::log::print(crate::api::openapi().trim_end()),
     }
     Ok(ExitCode::SUCCESS)
 }

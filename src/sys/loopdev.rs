@@ -76,16 +76,8 @@ pub fn backing(device: BorrowedFd<'_>) -> Result<(u64, u64)> {
     /// struct loop_info64 of linux/loop.h: 232 bytes, the first two fields of which are wanted.
     const WORDS: usize = 232 / 8;
     let mut info = [0u64; WORDS];
+    let (device, to) = (device.as_raw_fd(), info.as_mut_ptr());
     // SAFETY: LOOP_GET_STATUS64 writes one struct loop_info64, for which there is room and alignment.
-    check(
-        unsafe {
-            libc::ioctl(
-                device.as_raw_fd(),
-                LOOP_GET_STATUS64 as _,
-                info.as_mut_ptr(),
-            )
-        }
-        .into(),
-    )?;
+    check(unsafe { libc::ioctl(device, LOOP_GET_STATUS64 as _, to) }.into())?;
     Ok((info[0], info[1]))
 }

@@ -13,17 +13,9 @@ pub fn open_pair(devpts: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd)> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let master = openat(devpts, "ptmx", flags, Mode::empty())?;
     let unlocked: libc::c_int = 0;
+    let (fd, from) = (master.as_raw_fd(), &raw const unlocked);
     // SAFETY: TIOCSPTLCK reads one int, which outlives the call.
-    check(
-        unsafe {
-            libc::ioctl(
-                master.as_raw_fd(),
-                libc::TIOCSPTLCK as _,
-                &raw const unlocked,
-            )
-        }
-        .into(),
-    )?;
+    check(unsafe { libc::ioctl(fd, libc::TIOCSPTLCK as _, from) }.into())?;
     // SAFETY: TIOCGPTPEER (Linux 4.13) takes open flags by value and returns a new descriptor.
     let slave = check(
         unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER as _, flags.bits()) }.into(),
