@@ -29,7 +29,8 @@ fn sources(below: &str) -> Vec<(PathBuf, String)> {
 
 /// Lines of code in which a word stands alone; comments don't count.
 fn lines_with<'a>(text: &'a str, word: &str) -> Vec<&'a str> {
-    let part_of_name = |c: char| c.is_alphanumeric() || c == '_';
+    // A hyphen as well: `unsafe-inline` is a word of another language.
+    let part_of_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
     let code = |line: &'a str| line.split("//").next().unwrap_or(line);
     text.lines()
         .map(code)

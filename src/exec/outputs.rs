@@ -119,7 +119,7 @@ impl Outputs {
 
     /// Sets bytes aside, and makes room for them where that is needed and possible.
     pub(super) async fn reserve(&self, bytes: u64) -> bool {
-        if !self.disk_has_room(bytes) {
+        if bytes > self.0.most || !self.disk_has_room(bytes) {
             return false;
         }
         if self.take(bytes) {
@@ -127,8 +127,9 @@ impl Outputs {
         }
         let _turn = self.0.evicting.lock().await;
         while !self.take(bytes) {
+            let lacking = (self.0.used.load(Ordering::Relaxed) + bytes).saturating_sub(self.0.most);
             // Some more than is asked for, so that not every piece of output makes room anew.
-            match self.evict(bytes + self.0.most / 32).await {
+            match self.evict(lacking + self.0.most / 32).await {
                 Ok(true) => {}
                 Ok(false) => return false,
                 Err(error) => {

@@ -206,6 +206,7 @@ async fn the_oldest_output_goes_first_and_its_record_stays() {
     let id = large.row.id;
     records.put(large, None, false);
     assert_eq!(kept(id).await, None);
+    assert_eq!(kept(ids[2]).await, Some(100_000));
     assert_eq!(
         records.get(mine, id).await.unwrap().unwrap().outcome,
         "exited"

@@ -190,7 +190,7 @@ fn unknown_words_tell_the_known_ones() {
     );
     assert_eq!(
         field(CreateRequest {
-            image: Some("../x".into()),
+            image: Some(String::new()),
             ..d()
         }),
         "image"

@@ -82,8 +82,7 @@ fn a_fork_bomb_and_a_stopped_process_are_paused_too() {
     let _turn = together();
     let runtime = runtime();
     let marker = procs::marker();
-    let line =
-        format!("(sleep {marker} & kill -STOP $!; wait) & while :; do sh -c : & done 2>/dev/null");
+    let line = format!("sh -c 'kill -STOP $$' {marker} & while :; do sh -c : & done 2>/dev/null");
     let body = json!({"command": "sh", "args": ["-c", line], "timeout_secs": 120}).to_string();
     let connection = api().begin(&runtime.exec_path(), body.len() as u64, body.as_bytes());
     assert!(eventually(bound(10_000), || !procs::with_arg(&marker).is_empty()));

@@ -319,6 +319,9 @@ fn a_full_disk_loses_output_and_no_record() {
         token: Some("0123456789abcdef0123456789abcdef".to_owned()),
         ..Options::default()
     });
+    // The usual one would not fit.
+    let body = json!({"name": "example", "limits": {"disk_mib": 16}});
+    server.api.post("/v1/runtimes", &body).data(200);
     let flood = run(
         &server,
         "head -c 200M /dev/zero; exit 3",

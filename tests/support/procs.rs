@@ -42,6 +42,12 @@ pub fn state(pid: u32) -> Option<char> {
     stat_field(pid, 0)?.chars().next()
 }
 
+/// Processor time of a process and its threads, in clock ticks.
+pub fn cpu_ticks(pid: u32) -> Option<u64> {
+    let ticks = |index| stat_field(pid, index)?.parse::<u64>().ok();
+    Some(ticks(11)? + ticks(12)?)
+}
+
 /// A field of `/proc/PID/stat` counted from the state, which is 0: the name before it may hold anything.
 fn stat_field(pid: u32, index: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

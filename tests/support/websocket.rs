@@ -135,7 +135,11 @@ impl Ws {
     /// Reads to the end of the connection, which must come in the protocol's way and after one last frame.
     #[track_caller]
     pub fn end(mut self) -> Said {
-        while self.step() {}
+        // Heartbeats come for ever.
+        let until = Instant::now() + bound(4 * PATIENCE_MS);
+        while self.step() {
+            assert!(Instant::now() < until, "no end: {:?}", self.said);
+        }
         assert!(!self.said.last.is_null(), "no last frame: {:?}", self.said);
         assert_eq!(self.said.after_last, 0, "{:?}", self.said);
         assert!(self.said.close.is_some(), "no close: {:?}", self.said);
