@@ -114,8 +114,8 @@ async fn write_all(
             return Ok(());
         }
         let all = app.executor.records();
-        let next = all.list(tenant, filter.clone(), Some(last), 0, BATCH as u64);
-        records = next.await?.0;
+        let next = all.list_after(tenant, filter.clone(), last, BATCH as u64);
+        records = next.await?;
     }
     text += &format!("],\"pagination\":{}}}", pagination(end));
     let _ = to.send(Ok(text.into())).await;

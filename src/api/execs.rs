@@ -135,12 +135,7 @@ pub async fn check<T>(
     validate: impl FnOnce(&Settings, Identity<'_>, &ExecBounds) -> Result<T, Invalid>,
 ) -> Result<(Arc<Runtime>, T), ApiError> {
     let runtime = app.runtimes.get_running(tenant, runtime).await?;
-    let profile = app.runtimes.profile(&runtime.settings).ok_or_else(|| {
-        ApiError::new(
-            Code::FailedPrecondition,
-            "the runtime's sandbox profile does not exist any more",
-        )
-    })?;
+    let profile = app.runtimes.profile(&runtime.settings)?;
     let identity = Identity {
         user: &profile.user,
         home: &profile.home,

@@ -20,10 +20,10 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 /// How long mounting the runtime and building the cell may take.
-pub(super) const START_WAIT: Duration = Duration::from_secs(30);
+pub(crate) const START_WAIT: Duration = Duration::from_secs(30);
 
 /// How long a kill may take before the warden is taken to be stuck.
-const KILL_WAIT: Duration = Duration::from_secs(30);
+pub(crate) const KILL_WAIT: Duration = Duration::from_secs(30);
 
 /// What the task of a command is given.
 pub(super) struct Job {
@@ -126,7 +126,7 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
 }
 
 /// What came of the wait for a command's start.
-enum Launch {
+pub(crate) enum Launch {
     /// It runs; or it was killed before, and its end follows.
     Started(Streams, Option<Early>),
     /// It never runs.
@@ -136,7 +136,7 @@ enum Launch {
 }
 
 /// Why a command was killed before it ran.
-enum Early {
+pub(crate) enum Early {
     /// Nobody wants it any more.
     Cancelled,
     /// It took too long.
@@ -144,7 +144,7 @@ enum Early {
 }
 
 /// Waits until the command is let go, and kills it when nobody wants it any more or that takes too long.
-async fn until_started(
+pub(crate) async fn until_started(
     starting: &mut Starting,
     late: impl Future<Output = ()>,
     cancelled: impl Future<Output = ()>,

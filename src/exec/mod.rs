@@ -34,6 +34,8 @@ mod text;
 
 pub use admission::{Admission, AdmissionError, BufferReservation, Permit};
 pub use control::Control;
+pub(crate) use deadline::time_is_up;
+pub(crate) use drive::{KILL_WAIT, Launch, START_WAIT, until_started};
 pub use error::ExecError;
 pub use executor::{Busy, Execution, Executor, Finished, Start};
 pub use live::LiveExec;

@@ -54,3 +54,5 @@ pub use status::Status;
 
 #[cfg(test)]
 pub(crate) use defaults::tests::profiles as test_profiles;
+#[cfg(test)]
+pub(crate) use model::tests::runtime as test_runtime;

@@ -27,6 +27,12 @@ impl Status {
         Self::Crashed,
     ];
 
+    /// Commands may be started in it.
+    pub const COMMANDS: &[Self] = &[Self::Running];
+
+    /// Its files may be read and written: they are on its disk while it is shut down, too.
+    pub const FILES: &[Self] = &[Self::Running, Self::Shutdown];
+
     /// The word on the wire and in the store.
     pub fn as_str(self) -> &'static str {
         match self {

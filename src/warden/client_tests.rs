@@ -116,3 +116,37 @@ async fn a_link_that_breaks_is_closed_before_the_next_warden_comes() {
     next.reply(&serde_json::to_vec(&Reply::Images { seq, names }).unwrap());
     assert_eq!(asked.await.unwrap().unwrap(), ["host"]);
 }
+
+#[tokio::test]
+async fn an_end_is_told_as_often_as_it_is_asked_for() {
+    for lost in [false, true] {
+        let (_keep, replacements) = mpsc::unbounded_channel();
+        let (warden, peer) = Peer::connect(replacements);
+        let mut running = warden.exec(exec()).unwrap().running();
+        let Some((Request::Exec { seq, .. }, 1)) = peer.request().await else {
+            panic!("no exec");
+        };
+        if lost {
+            drop(peer);
+        } else {
+            let ended = Reply::Ended {
+                seq,
+                end: CellEnd::Killed,
+                oom_killed: true,
+                cpu_exceeded: false,
+                usage: Usage::default(),
+            };
+            peer.reply(&serde_json::to_vec(&ended).unwrap());
+        }
+        for _ in 0..3 {
+            match running.ended().await {
+                Ok(ended) => assert!(!lost && ended.oom_killed),
+                Err(error) => assert!(lost && matches!(error, WardenError::Lost), "{error:?}"),
+            }
+        }
+        assert!(
+            running.signals().is_none(),
+            "there is nobody left to hear one"
+        );
+    }
+}

@@ -21,6 +21,7 @@ mod exec_refusals;
 mod exec_resolution;
 mod exec_results;
 mod files;
+mod files_ends;
 mod files_limits;
 mod files_refusals;
 mod files_transfers;
