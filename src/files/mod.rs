@@ -161,6 +161,8 @@ mod tests {
         let path = FilePath::parse(b"/file", "/").unwrap();
         let read = async || files.read(runtime.clone(), path.clone()).await.unwrap_err();
         assert!(matches!(read().await, FileError::Silent(_)));
+        // The kill, too, was given up long ago.
+        tokio::time::sleep(Duration::from_secs(3600)).await;
         let refused = read().await;
         assert!(
             matches!(refused, FileError::Admission(AdmissionError::RuntimeBusy)),

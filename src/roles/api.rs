@@ -153,9 +153,10 @@ mod tests {
         assert_eq!(config.files.max_file_transfers, 64);
         assert_eq!(connections(&config, 1 << 20), 4096);
         assert_eq!(
-            connections(&config, 4096),
-            (4096 - 64 - 5 * 512 - 3 * 64) / 3
+            connections(&config, 8192),
+            (8192 - 64 - 5 * 512 - 3 * 64) / 3
         );
+        assert_eq!(connections(&config, 4096), (4096 - 64) / 8);
         assert_eq!(connections(&config, 1024), 120);
         assert_eq!(connections(&config, 20), 1);
     }

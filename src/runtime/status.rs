@@ -1,6 +1,7 @@
 //! The words for what a runtime is doing.
 
 /// The API's words for what a runtime is doing; there are no others.
+/// Nothing sets `suspended` and `crashed` so far: they are the contract's, and the table of operations knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // each word is documented by the API
 pub enum Status {

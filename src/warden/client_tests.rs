@@ -122,10 +122,11 @@ async fn an_end_is_told_as_often_as_it_is_asked_for() {
     for lost in [false, true] {
         let (_keep, replacements) = mpsc::unbounded_channel();
         let (warden, peer) = Peer::connect(replacements);
-        let mut running = warden.exec(exec()).unwrap().running();
+        let starting = warden.exec(exec()).unwrap();
         let Some((Request::Exec { seq, .. }, 1)) = peer.request().await else {
             panic!("no exec");
         };
+        let mut running = starting.running();
         if lost {
             drop(peer);
         } else {

@@ -39,7 +39,7 @@ use utoipa::{Modify, OpenApi};
         runtimes::resume_runtime,
         execs::exec_runtime, execs::exec_stream, execs::list_execs, execs::get_exec, execs::cancel_exec,
         execs::get_exec_output,
-        files::read_file, files::write_file,
+        files::read_file, files::head_file, files::write_file,
         checkpoints::create_checkpoint, checkpoints::list_checkpoints, checkpoints::get_checkpoint,
         checkpoints::delete_checkpoint,
         service::healthz, service::healthz_head, service::readyz, service::openapi_json, service::docs,

@@ -61,7 +61,8 @@ pub struct Paging {
 #[into_params(parameter_in = Header)]
 pub struct IdempotencyKey {
     /// The same key with the same request gives the first outcome and does nothing twice; with another, 409. Kept for 24
-    /// hours.
+    /// hours. A tenant's own, and for exec a runtime's. What ran nothing (401, 422, 429, 503) may be tried again under its key;
+    /// what the end of the server cut off is 409 with its `exec_id` and the `outcome` `unknown`.
     #[param(
         rename = "Idempotency-Key",
         min_length = 1,
