@@ -54,8 +54,9 @@ pub struct Record {
     pub(super) in_files: bool,
 }
 
-/// What is known of an exec's end; stored as JSON, so a new field needs a serde default.
+/// What is known of an exec's end; stored as JSON, `{}` before it, and an older server's without what was added later.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Report {
     /// As in the answer.
     pub exit_code: Option<u8>,
@@ -172,6 +173,12 @@ mod tests {
         let after = jiff::Timestamp::now().as_millisecond();
         assert!((before..=after + 1).contains(&at), "{before} {at} {after}");
         assert_eq!(started_at(crate::store::first_id_at(at)), at);
+    }
+
+    #[test]
+    fn what_is_not_stored_yet_is_nothing() {
+        let report: Report = serde_json::from_str("{}").unwrap();
+        assert_eq!(report, Report::default());
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub fn head_file() {}
 #[utoipa::path(
     put, path = "/v1/runtimes/{runtime}/files", tag = "files",
     params(RuntimeKey, FilePath),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "Its bytes."),
+    request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream", description = "Its bytes."),
     responses(
         (status = 204, description = "It is stored."),
         Fails<400>, Fails<403>, Fails<404>, Fails<409>, Fails<413>, Fails<415>, Fails<422>, Fails<429>,
