@@ -90,7 +90,7 @@ fn connections(config: &Config, descriptors: u64) -> u32 {
     /// Listener, database, sockets to the other processes, the reactor's own.
     const OWN: u64 = 64;
     let left = descriptors.saturating_sub(OWN);
-    let pipes = 3 * u64::from(config.exec.max_execs);
+    let pipes = 3 * u64::from(config.exec.max_execs + config.exec.max_parked());
     // A connection takes two. Where even the pipes are too many: a command takes three beside.
     let most = (left.saturating_sub(pipes) / 2).max(left / 5).max(1);
     config
@@ -142,7 +142,10 @@ mod tests {
         let config = Config::resolve(RawConfig::default()).unwrap();
         assert_eq!((config.max_connections, config.exec.max_execs), (4096, 512));
         assert_eq!(connections(&config, 1 << 20), 4096);
-        assert_eq!(connections(&config, 4096), (4096 - 64 - 3 * 512) / 2);
+        assert_eq!(
+            connections(&config, 4096),
+            (4096 - 64 - 3 * (512 + 256)) / 2
+        );
         assert_eq!(connections(&config, 1024), 192);
         assert_eq!(connections(&config, 20), 1);
     }
