@@ -1,4 +1,4 @@
-//! The buffered exec: one command, run in a cell, its output kept up to a cap.
+//! Exec: one command, run in a cell; its output kept up to a cap, read along, or both; and what is remembered of it.
 //!
 //! The types mark how far a request has come; each step needs what the one before it gave:
 //!

@@ -76,6 +76,9 @@ pub struct Report {
     pub usage: Option<Usage>,
     /// Why it was not run.
     pub error: Option<String>,
+    /// Its output went to the client of its stream and was never to be kept.
+    #[serde(default)]
+    pub streamed: bool,
 }
 
 impl Record {
@@ -86,7 +89,7 @@ impl Record {
 
     /// Whether its output can be read, as far as it was below the cap.
     pub fn output_kept(&self) -> bool {
-        self.kept >= self.report.stdout_kept + self.report.stderr_kept
+        !self.report.streamed && self.kept >= self.report.stdout_kept + self.report.stderr_kept
     }
 }
 
@@ -131,7 +134,7 @@ pub(super) fn ended(
         Ok(finished) => return Some((finished.verdict.outcome.as_str(), finished.into())),
         Err(error) => error,
     };
-    let told = detached || matches!(error, ExecError::Setup { .. } | ExecError::Late { .. });
+    let told = detached || error.names_record();
     match error.ran_nothing() {
         false => Some((UNKNOWN, Report::default())),
         true if told => {
@@ -158,6 +161,7 @@ impl From<&Finished> for Report {
             stderr_kept: finished.stderr.kept_bytes,
             usage: Some(finished.usage),
             error: None,
+            streamed: false,
         }
     }
 }

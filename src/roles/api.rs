@@ -96,7 +96,7 @@ fn connections(config: &Config, descriptors: u64) -> u32 {
     /// The socket, a second handle to see its end with, and the file of a kept output that is sent over it.
     const CONNECTION: u64 = 3;
     let left = descriptors.saturating_sub(OWN);
-    let work = COMMAND * u64::from(config.exec.max_execs)
+    let work = COMMAND * u64::from(config.exec.max_execs + config.exec.max_parked())
         + TRANSFER * u64::from(config.files.max_file_transfers);
     // Where even that is too many: each connection has a command.
     let most = (left.saturating_sub(work) / CONNECTION)
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(connections(&config, 1 << 20), 4096);
         assert_eq!(
             connections(&config, 8192),
-            (8192 - 64 - 5 * 512 - 3 * 64) / 3
+            (8192 - 64 - 5 * (512 + 256) - 3 * 64) / 3
         );
         assert_eq!(connections(&config, 4096), (4096 - 64) / 8);
         assert_eq!(connections(&config, 1024), 120);

@@ -256,6 +256,11 @@ impl Runtime {
         self.until(|state| !state.alive()).await.status
     }
 
+    /// Waits until it is paused.
+    pub async fn until_paused(&self) {
+        self.until(|state| state.status == Status::Paused).await;
+    }
+
     async fn until(&self, reached: impl Fn(&State) -> bool) -> State {
         let mut watch = self.shared.state.subscribe();
         // The sender lives in `self`, so the wait can't end for want of it.

@@ -38,3 +38,4 @@ mod stream_misuse;
 mod stream_records;
 mod stream_refusals;
 mod unsupported;
+mod waiting;
