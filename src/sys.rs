@@ -257,16 +257,23 @@ pub fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<()> {
     .map(drop)
 }
 
-/// The running kernel's release, such as `6.1.0-13-amd64`, and its first two numbers; zeros where it has none.
+/// The running kernel's release, such as `6.1.0-13-amd64`, and its version; zeros where it has none.
 pub fn kernel() -> (String, (u32, u32)) {
     let release = nix::sys::utsname::uname()
         .map(|name| name.release().to_string_lossy().into_owned())
         .unwrap_or_default();
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|n| n.parse().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let version = kernel_version(&release).unwrap_or_default();
     (release, version)
+}
+
+/// The version in a kernel's release like `6.1.0-13-amd64`, or a plain `4.8`: the first two numbers.
+pub fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.trim().splitn(3, '.');
+    let major = numbers.next()?.parse().ok()?;
+    let rest = numbers.next()?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit());
+    let minor = rest[..digits.unwrap_or(rest.len())].parse().ok()?;
+    Some((major, minor))
 }
 
 /// Takes as many descriptors as this process may have, and tells how many that are.

@@ -139,7 +139,7 @@ fn freeze_stops_and_thaw_continues() {
         while cell.cpu_us().unwrap() == before {
             assert!(Instant::now() < deadline, "it did not go on");
         }
-        runtime.kill().unwrap();
+        cell.kill().unwrap();
         assert!(ends(&mut child));
         child.wait().unwrap();
     }
@@ -262,7 +262,33 @@ fn a_process_that_joins_a_frozen_cell_stands_still() {
         assert_eq!(cell.cpu_us().unwrap(), before, "it runs");
         runtime.thaw().unwrap();
         until_lines(&mut child, 1);
-        runtime.kill().unwrap();
+        cell.kill().unwrap();
+        assert!(ends(&mut child));
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_cell_that_is_let_go_on_to_die_is_not_frozen_again() {
+    for host in hosts("dying") {
+        // Version 2 kills what is frozen.
+        if host.mode() != Mode::V1 {
+            continue;
+        }
+        let runtime = host.prepared().runtime("r", &RUNTIME).unwrap();
+        let cell = runtime.cell("c", &CELL).unwrap();
+        let mut child = run(&cell, "echo on; while :; do :; done");
+        until_lines(&mut child, 1);
+        runtime.freeze().unwrap();
+        assert!(until_frozen(&runtime));
+        let state = |dir: &&PathBuf| dir.join("freezer.state").exists();
+        let dir = cell.directories().iter().find(state).unwrap();
+        // The last thing that a kill does.
+        fs::write(dir.join("freezer.state"), "THAWED").unwrap();
+        assert!(!runtime.is_frozen().unwrap());
+        let state = fs::read_to_string(dir.join("freezer.state")).unwrap();
+        assert_eq!(state.trim(), "THAWED");
+        cell.kill().unwrap();
         assert!(ends(&mut child));
         child.wait().unwrap();
     }

@@ -21,6 +21,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// Runs the payload to its end and reports it.
 pub fn run(sandbox: &Sandbox, control: &OwnedFd, stdio: Stdio) -> Result<()> {
+    // The warden ignores some, which would be inherited: a client's signal to a command that has just been forked would be
+    // lost. Init itself stays deaf to them as the first process of its pid namespace (pid_namespaces(7)).
+    sys::reset_signals().step("reset the signals")?;
     let main = match sys::fork().step("fork the payload")? {
         ForkResult::Child => payload::run(sandbox, control, stdio),
         ForkResult::Parent { child } => child,

@@ -53,10 +53,9 @@ pub fn run(sandbox: &Sandbox, control: &OwnedFd, stdio: Stdio) -> ! {
     }
 }
 
-/// Session, streams, signals, limits, ids, capabilities.
+/// Session, streams, limits, ids, capabilities.
 fn confine(sandbox: &Sandbox, streams: &[OwnedFd; 3], terminal: bool) -> Result<()> {
     nix::unistd::setsid().step("start a session")?;
-    sys::reset_signals().step("reset the signals")?;
     for (number, stream) in streams.iter().enumerate() {
         sys::dup_onto(stream.as_fd(), number as i32, false).step("set the standard streams")?;
     }

@@ -18,6 +18,7 @@ use nix::sys::epoll::EpollFlags;
 use super::error::CgroupError;
 use super::freeze::Freezer;
 use super::layout::{Layout, Place};
+use super::lowering::{self, Lowering};
 use super::oom::OomWatch;
 use super::usage::{self, CpuClock};
 use super::{INIT_PIDS, files, kill, limits};
@@ -149,15 +150,23 @@ impl CellGroup {
     /// # Errors
     /// The kernel's refusal.
     pub fn set(&self, resources: &CellResources) -> Result<(), CgroupError> {
-        match &self.memory {
-            Some((dir, true)) => limits::lower_memory_v2(dir, resources.memory_bytes)?,
-            Some((dir, false)) => limits::lower_memory_v1(dir, resources.memory_bytes)?,
-            None => {}
-        }
+        lowering::set(self.memory_place(), resources.memory_bytes)?;
         match &self.pids {
             Some(dir) => limits::pids(dir, resources.pids.saturating_add(INIT_PIDS)),
             None => Ok(()),
         }
+    }
+
+    /// As [`super::RuntimeGroup::lowering`].
+    ///
+    /// # Errors
+    /// The limit that holds can't be read.
+    pub fn lowering(&self, memory_bytes: u64) -> Result<Option<Lowering>, CgroupError> {
+        Lowering::needed(self.memory_place(), memory_bytes)
+    }
+
+    fn memory_place(&self) -> Option<(&Path, bool)> {
+        self.memory.as_ref().map(|(dir, v2)| (dir.as_path(), *v2))
     }
 
     /// The version 2 group's directory, for CLONE_INTO_CGROUP; none on a host without a version 2
@@ -233,8 +242,7 @@ impl CellGroup {
     /// # Errors
     /// A file can't be read.
     pub fn usage(&self) -> Result<Usage, CgroupError> {
-        let memory = self.memory.as_ref().map(|(dir, v2)| (dir.as_path(), *v2));
-        usage::read(&self.clock, memory, self.pids.as_deref())
+        usage::read(&self.clock, self.memory_place(), self.pids.as_deref())
     }
 
     /// Removes the groups; false while a process is left: try later. What is gone already is fine.

@@ -30,8 +30,8 @@ impl Freezer {
         }
     }
 
-    /// Whether the last process has stopped. A group that is gone holds none.
-    fn is_set(self, dir: &Path) -> Result<bool, CgroupError> {
+    /// How far a group is.
+    fn state(self, dir: &Path) -> Result<State, CgroupError> {
         let text = match self {
             Self::V1 => files::read_if_there(dir, "freezer.state"),
             Self::V2 => files::read_if_there(dir, "cgroup.events"),
@@ -44,11 +44,24 @@ impl Freezer {
             }
             Err(error) => return Err(error),
         };
-        Ok(text.is_none_or(|text| match self {
-            Self::V1 => text.trim() == "FROZEN",
-            Self::V2 => files::value_of(&text, "frozen") == Some(1),
-        }))
+        Ok(match (self, text.as_deref().map(str::trim)) {
+            (_, None) | (Self::V1, Some("FROZEN")) => State::Still,
+            (Self::V1, Some("FREEZING")) => State::Stopping,
+            (Self::V2, Some(text)) if files::value_of(text, "frozen") == Some(1) => State::Still,
+            _ => State::Moving,
+        })
     }
+}
+
+/// How far a group is on its way to stand still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The last process has stopped. A group that is gone holds none.
+    Still,
+    /// On version 1: it was asked to, and some have not stopped yet.
+    Stopping,
+    /// Not all have stopped. On version 1 it was not asked to either.
+    Moving,
 }
 
 impl RuntimeGroup {
@@ -79,12 +92,15 @@ impl RuntimeGroup {
     pub fn is_frozen(&self) -> Result<bool, CgroupError> {
         let (freezer, groups) = self.frozen_groups()?;
         for group in groups {
-            if !freezer.is_set(&group)? {
-                if freezer == Freezer::V1 {
-                    // A process that joined meanwhile can leave the group FREEZING; asked again, the kernel goes on.
+            match freezer.state(&group)? {
+                State::Still => {}
+                State::Stopping => {
+                    // A process that joined meanwhile can leave it so; asked again, the kernel goes on.
                     freezer.set(&group, true)?;
+                    return Ok(false);
                 }
-                return Ok(false);
+                // On version 1 a cell that was thawed to die, which it would not if it were frozen again.
+                State::Moving => return Ok(false),
             }
         }
         Ok(true)

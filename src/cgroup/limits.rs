@@ -78,47 +78,6 @@ pub(super) fn memory_v2(dir: &Path, bytes: u64) -> Result<(), CgroupError> {
         .map_err(refused("memory", bytes, dir))
 }
 
-/// Brings a group with processes in it under a lower limit: what can be reclaimed is, and nobody is killed.
-///
-/// # Errors
-/// [`CgroupError::InUse`] if more than that is in use all the same; nothing is changed then.
-pub(super) fn lower_memory_v2(dir: &Path, bytes: u64) -> Result<(), CgroupError> {
-    const SOFT: &str = "memory.high";
-    if files::read_number(dir, "memory.current")? <= bytes {
-        return memory_v2(dir, bytes);
-    }
-    // A write below what is in use reclaims before it returns; memory.max would go on to kill.
-    files::write(dir, SOFT, &bytes.to_string())?;
-    let lowered = match files::read_number(dir, "memory.current") {
-        Ok(used) if used > bytes => Err(in_use(dir, bytes, used)),
-        Ok(_) => memory_v2(dir, bytes),
-        Err(error) => Err(error),
-    };
-    files::write(dir, SOFT, "max")?;
-    lowered
-}
-
-/// As [`lower_memory_v2`]: on version 1 the kernel itself reclaims, and refuses with EBUSY.
-pub(super) fn lower_memory_v1(dir: &Path, bytes: u64) -> Result<(), CgroupError> {
-    let before = files::read_number(dir, "memory.limit_in_bytes")?;
-    let lowered = memory_v1(dir, bytes, false);
-    let Err(error) = lowered else { return Ok(()) };
-    // Memory alone may have been lowered, and memory+swap not.
-    memory_v1(dir, before, false)?;
-    match files::read_number(dir, "memory.usage_in_bytes") {
-        Ok(used) if used > bytes => Err(in_use(dir, bytes, used)),
-        _ => Err(error),
-    }
-}
-
-fn in_use(path: &Path, limit: u64, used: u64) -> CgroupError {
-    CgroupError::InUse {
-        path: path.to_path_buf(),
-        limit,
-        used,
-    }
-}
-
 /// No swap on version 2, so that the memory limit covers both. Holds for all groups below as well.
 pub(super) fn no_swap_v2(dir: &Path) -> Result<(), CgroupError> {
     let memory = MemController::new(dir.to_path_buf(), dir.to_path_buf(), true);

@@ -13,7 +13,7 @@
 //! if systemd has delegated it to us, else at the root too.
 //!
 //! Parts: `hierarchy` parses what is mounted, `discover` looks, `layout` decides; `limits`
-//! writes limits (with cgroups-rs), `oom`, `usage`, `freeze` and `kill` do what that crate lacks;
+//! writes limits (with cgroups-rs), `lowering` knows which of them take long, `oom`, `usage`, `freeze` and `kill` do what that crate lacks;
 //! `sweep` makes and clears the bases.
 
 mod cell;
@@ -26,6 +26,7 @@ mod hierarchy;
 mod kill;
 mod layout;
 mod limits;
+mod lowering;
 mod oom;
 mod runtime;
 mod sweep;
@@ -38,6 +39,7 @@ pub use cell::CellGroup;
 pub use error::CgroupError;
 pub use facility::{Facility, State};
 pub use layout::Mode;
+pub use lowering::Lowering;
 pub use runtime::RuntimeGroup;
 
 use crate::resources::RuntimeResources;

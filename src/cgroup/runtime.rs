@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cell::CellGroup;
 use super::error::CgroupError;
-use super::freeze::Freezer;
 use super::layout::{Layout, Place};
-use super::{files, kill, limits};
+use super::lowering::{self, Lowering};
+use super::{files, limits};
 use crate::resources::{CellResources, RuntimeResources};
 
 /// Cells' inits are not the tenant's processes, but the kernel counts them in the runtime's group.
@@ -103,23 +103,33 @@ impl RuntimeGroup {
     }
 
     /// Sets or changes the limits. A limit that this host can't enforce is passed over:
-    /// `facilities` names it, and the operator has been asked.
+    /// `facilities` names it, and the operator has been asked. Takes no time but where memory is
+    /// [lowered](Self::lowering).
     ///
     /// # Errors
     /// The kernel's refusal; [`CgroupError::InUse`] if more memory is in use than is to be allowed:
     /// nothing is changed then.
     pub fn set(&self, resources: &RuntimeResources) -> Result<(), CgroupError> {
-        match self.directory("memory") {
-            Some((dir, true)) => limits::lower_memory_v2(&dir, resources.memory_bytes)?,
-            Some((dir, false)) => limits::lower_memory_v1(&dir, resources.memory_bytes)?,
-            None => {}
-        }
+        let memory = self.directory("memory");
+        let place = memory.as_ref().map(|(dir, v2)| (dir.as_path(), *v2));
+        lowering::set(place, resources.memory_bytes)?;
         self.pids.store(resources.pids, Ordering::Relaxed);
         self.write_pids()?;
         if let Some((dir, v2)) = self.directory("cpu") {
             limits::cpu(&dir, resources.cpu_millis, v2)?;
         }
         Ok(())
+    }
+
+    /// What [`Self::set`] would have to do that may take long; none where so much memory is no less
+    /// than before.
+    ///
+    /// # Errors
+    /// The limit that holds can't be read.
+    pub fn lowering(&self, memory_bytes: u64) -> Result<Option<Lowering>, CgroupError> {
+        let memory = self.directory("memory");
+        let place = memory.as_ref().map(|(dir, v2)| (dir.as_path(), *v2));
+        Lowering::needed(place, memory_bytes)
     }
 
     fn write_pids(&self) -> Result<(), CgroupError> {
@@ -145,26 +155,6 @@ impl RuntimeGroup {
         let cell = CellGroup::create(&self.layout, &self.id, id, resources, self.cells.clone())?;
         self.cells.fetch_add(1, Ordering::Relaxed);
         Ok(cell)
-    }
-
-    /// Ends every process of every cell.
-    ///
-    /// # Errors
-    /// What the kernel answers.
-    pub fn kill(&self) -> Result<(), CgroupError> {
-        for tree in &self.layout.v1 {
-            // Where there is a version 2 tree, it holds every process.
-            if self.layout.v2.is_none() {
-                let freezer = tree.used.contains(&"freezer").then_some(Freezer::V1);
-                for group in kill::tree(&tree.base.join(&self.id))? {
-                    kill::kill_loop(&group, freezer)?;
-                }
-            }
-        }
-        match &self.layout.v2 {
-            Some(tree) => kill::kill_v2(&tree.base.join(&self.id)),
-            None => Ok(()),
-        }
     }
 
     /// Removes the groups; false while a cell is left. What is gone already is fine.

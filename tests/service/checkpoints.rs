@@ -228,3 +228,31 @@ fn a_copy_that_has_no_room_leaves_nothing_and_harms_nothing() {
         .sh("rm /root/big; echo goes-on > /root/x; cat /root/x")
         .assert_stdout("goes-on\n");
 }
+
+#[test]
+fn a_disk_that_was_not_unmounted_grows_with_all_that_is_on_it() {
+    needs!(Root);
+    let _turn = alone();
+    let server = Server::start(Options::default());
+    let runtime = Runtime::create(&server.api, &json!({"limits": {"disk_mib": 64}}));
+    let path = format!("/v1/runtimes/{}/checkpoints", runtime.id);
+    let made = server.api.post(&path, &json!({})).data(200);
+    let id = made["id"].as_str().expect("an id");
+    // On disk, but in the journal only.
+    let line = "mkdir /root/d; i=0; while [ $i -lt 900 ]; do echo $i > /root/d/$i; i=$((i+1)); done; sync /root/d";
+    runtime
+        .sh_with(line, json!({"timeout_secs": 120}))
+        .assert_code(0);
+    // As after a power cut: a copy of the disk as it is while it is mounted.
+    let disk = |kind: &str, id: &str| server.data_dir().join(kind).join(id).join("disk.img");
+    let copy = disk("checkpoints", id);
+    std::fs::copy(disk("runtimes", &runtime.id), &copy).expect("copy the disk");
+    let bytes = std::fs::read(&copy).expect("read the copy");
+    // s_feature_incompat of the superblock: EXT4_FEATURE_INCOMPAT_RECOVER.
+    assert_eq!(bytes[1024 + 96] & 4, 4, "nothing is to be recovered");
+    for disk_mib in [64, 128] {
+        let body = json!({"checkpoint_id": id, "limits": {"disk_mib": disk_mib}});
+        let restored = Runtime::create(&server.api, &body);
+        restored.sh("ls /root/d | wc -l").assert_stdout("900\n");
+    }
+}

@@ -7,7 +7,8 @@ use crate::support::{Reply, Server, alone, bound, eventually, procs};
 use serde_json::json;
 use std::collections::HashSet;
 
-fn open_fds(pid: u32) -> HashSet<u64> {
+/// The descriptors that a process has open.
+pub fn open_fds(pid: u32) -> HashSet<u64> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("list descriptors");
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -15,7 +16,7 @@ fn open_fds(pid: u32) -> HashSet<u64> {
 }
 
 /// Sets the soft limit of open files of another process, as its own user: that takes no capability (prlimit(2)).
-fn limit(pid: u32, most: u64) {
+pub fn limit(pid: u32, most: u64) {
     let user = procs::uid(pid).expect("it runs").to_string();
     let status = std::process::Command::new("setpriv")
         .args(["--reuid", &user, "--regid", &user, "--clear-groups"])
@@ -27,7 +28,7 @@ fn limit(pid: u32, most: u64) {
 }
 
 /// Leaves a process room for exactly so many more descriptors.
-fn leave_room(pid: u32, more: u64) {
+pub fn leave_room(pid: u32, more: u64) {
     let open = open_fds(pid);
     let free = |most: u64| (0..most).filter(|number| !open.contains(number)).count() as u64;
     let most = (0..).find(|most| free(*most) == more).expect("a number");

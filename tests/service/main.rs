@@ -18,6 +18,7 @@ mod first_start;
 mod leftovers;
 mod missing_limits;
 mod mounting;
+mod overlaps;
 mod paused;
 mod processes;
 mod records;

@@ -39,15 +39,9 @@ impl Target {
 }
 
 impl KernelVersion {
-    /// From a release like `6.1.0-13-amd64` or a plain `4.8`: the first two numbers.
+    /// As [`crate::sys::kernel_version`].
     pub fn parse(release: &str) -> Option<Self> {
-        let mut numbers = release.trim().splitn(3, '.');
-        let major = numbers.next()?.parse().ok()?;
-        let rest = numbers.next()?;
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let minor = rest[..digits].parse().ok()?;
+        let (major, minor) = crate::sys::kernel_version(release)?;
         Some(Self(major, minor))
     }
 }

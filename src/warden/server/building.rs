@@ -5,10 +5,11 @@ use crate::cell::mounts;
 use crate::cell::rootfs::{self, Layers, Writable};
 use crate::log::chain;
 use crate::warden::protocol::Filesystem;
-use crate::warden::server::catalogue::{self, Record};
+use crate::warden::server::catalogue::Record;
 use crate::warden::server::copying;
 use crate::warden::server::disk::{self, DiskError};
 use crate::warden::server::jobs::{JobError, JobResult};
+use crate::warden::server::records;
 use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -43,7 +44,7 @@ pub(super) fn make(
         };
         made.map_err(|error| disk_failed(&error))?;
     }
-    catalogue::write(directory, record).map_err(no_room)?;
+    records::write(directory, record).map_err(no_room)?;
     // In a mount namespace of its own the child can't see the host's tree any more, so the rename comes first; a failed
     // mount takes the directory away again through a handle on its parent.
     let parent = mounts::host_dir(target.parent().unwrap_or(Path::new("/")))
@@ -62,7 +63,7 @@ fn remove_beneath(parent: &OwnedFd, name: &Path) -> Result<(), Errno> {
     use std::os::unix::ffi::OsStrExt;
     let name_c = std::ffi::CString::new(name.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
     let directory = mounts::beneath(parent.as_fd(), &name_c)?;
-    for file in [DISK, "runtime.json"] {
+    for file in [DISK, <Record as records::Record>::FILE] {
         let _ = unlinkat(&directory, file, UnlinkatFlags::NoRemoveDir);
     }
     unlinkat(parent, name, UnlinkatFlags::RemoveDir)

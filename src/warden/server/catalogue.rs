@@ -5,13 +5,12 @@ use crate::cell::rootfs::Layers;
 use crate::cgroup::RuntimeGroup;
 use crate::resources::{RANGE, RuntimeResources};
 use crate::warden::protocol::RuntimeSpec;
+use crate::warden::server::records::{self, Directory};
 use crate::warden::server::settings::Settings;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 use uuid::Uuid;
 
@@ -26,6 +25,15 @@ pub struct Record {
     /// First uid of the range that the files on its disk belong to, where that is another one: the disk was copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_base: Option<u32>,
+}
+
+impl records::Record for Record {
+    const ALL: &'static str = "runtimes";
+    const FILE: &'static str = "runtime.json";
+
+    fn id(&self) -> Uuid {
+        self.spec.id
+    }
 }
 
 /// Its mounts and group while it is in use.
@@ -63,8 +71,8 @@ pub enum Operation {
     Start(u64),
     /// No cell is opened any more, and when the last one is gone, its mounts are let go.
     Close {
-        /// The request to answer.
-        seq: u64,
+        /// The request to answer. None once the job that lets go does that: there is one such job.
+        seq: Option<u64>,
         /// Whether the disk goes too.
         delete: bool,
     },
@@ -77,6 +85,8 @@ pub enum Operation {
     },
     /// Its disk is copied.
     Copy,
+    /// It is brought under a lower memory limit.
+    Lower,
 }
 
 /// What the processes of a runtime stand still for.
@@ -115,17 +125,13 @@ impl Runtime {
     pub fn may_open(&self) -> bool {
         !self.paused && matches!(self.operation, None | Some(Operation::Start(_)))
     }
-
-    /// Whether it is on its way out of use.
-    pub fn is_closing(&self) -> bool {
-        matches!(self.operation, Some(Operation::Close { .. }))
-    }
 }
 
 /// All runtimes.
 #[derive(Debug)]
 pub struct Catalogue {
-    directory: PathBuf,
+    /// Where they are on disk.
+    pub directory: Directory,
     first_base: u32,
     ranges: u32,
     runtimes: BTreeMap<Uuid, Runtime>,
@@ -133,51 +139,21 @@ pub struct Catalogue {
     taken: BTreeSet<u32>,
 }
 
-const RECORD: &str = "runtime.json";
-/// A directory under construction or demolition begins with this; at start it is removed.
-const UNFINISHED: &str = ".";
-
 impl Catalogue {
     /// Reads all records and removes what an interrupted creation or deletion left.
     pub fn load(settings: &Settings) -> io::Result<Catalogue> {
-        let directory = settings.data_dir.join("runtimes");
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&directory)?;
+        let (directory, records) = Directory::load(&settings.data_dir)?;
         let mut catalogue = Catalogue {
-            directory: directory.clone(),
+            directory,
             first_base: settings.uid_base,
             ranges: settings.uid_ranges,
             runtimes: BTreeMap::new(),
             taken: BTreeSet::new(),
         };
-        for entry in std::fs::read_dir(&directory)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with(UNFINISHED) {
-                // It holds files of root's only: a runtime's tree is inside its disk image.
-                std::fs::remove_dir_all(entry.path())?;
-                continue;
-            }
-            match read(&entry.path(), &name) {
-                Ok(record) => catalogue.insert(record),
-                Err(error) => {
-                    tracing::error!(path = %entry.path().display(), %error, "not a runtime");
-                }
-            }
-        }
+        records
+            .into_iter()
+            .for_each(|record| catalogue.insert(record));
         Ok(catalogue)
-    }
-
-    /// Where a runtime lives.
-    pub fn path(&self, id: Uuid) -> PathBuf {
-        self.directory.join(id.to_string())
-    }
-
-    /// Where a runtime is built up or torn down.
-    pub fn unfinished_path(&self, id: Uuid) -> PathBuf {
-        self.directory.join(format!("{UNFINISHED}{id}"))
     }
 
     /// Reserves a uid range that no runtime has; none when all are taken. The first of the block is the service's own.
@@ -221,13 +197,7 @@ impl Catalogue {
 
     /// Up to `count` ids after `after`, in order.
     pub fn page(&self, after: Option<Uuid>, count: usize) -> Vec<Uuid> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = after.map_or(Unbounded, Excluded);
-        self.runtimes
-            .range((from, Unbounded))
-            .take(count)
-            .map(|(id, _)| *id)
-            .collect()
+        records::page(&self.runtimes, after, count)
     }
 
     /// Whether any runtime holds mounts that could be let go.
@@ -251,6 +221,14 @@ impl Catalogue {
         self.ids(|runtime| matches!(runtime.operation, Some(Operation::Freeze { .. })))
     }
 
+    /// Whether processes come to stand still for the making of this checkpoint.
+    pub fn freezes_for(&self, id: Uuid) -> bool {
+        self.runtimes.values().any(|runtime| {
+            matches!(runtime.operation, Some(Operation::Freeze { then: Then::Copy { checkpoint, .. }, .. })
+                if checkpoint == id)
+        })
+    }
+
     /// Ids of runtimes whose disk is copied.
     pub fn copying(&self) -> Vec<Uuid> {
         self.ids(|runtime| runtime.operation == Some(Operation::Copy))
@@ -259,24 +237,5 @@ impl Catalogue {
     fn ids(&self, of: impl Fn(&Runtime) -> bool) -> Vec<Uuid> {
         let found = self.runtimes.iter().filter(|(_, runtime)| of(runtime));
         found.map(|(id, _)| *id).collect()
-    }
-}
-
-/// Writes a record into a runtime's directory.
-pub fn write(directory: &Path, record: &Record) -> io::Result<()> {
-    use std::io::Write;
-    let mut file = std::fs::File::create_new(directory.join(RECORD))?;
-    file.write_all(&serde_json::to_vec(record)?)?;
-    file.sync_all()
-}
-
-fn read(directory: &Path, name: &str) -> io::Result<Record> {
-    let record: Record = serde_json::from_slice(&std::fs::read(directory.join(RECORD))?)?;
-    if record.spec.id.to_string() == name {
-        Ok(record)
-    } else {
-        Err(io::Error::other(
-            "the record names another runtime than the directory",
-        ))
     }
 }

@@ -3,34 +3,24 @@
 
 use crate::cell::report::{FromCell, GO, MAX_REPORT, SignalSet, Stdio};
 use crate::cell::userns;
-use crate::cgroup::{CellGroup, CgroupError};
+use crate::cgroup::CgroupError;
 use crate::resources::{MIB, Usage};
-use crate::sys::{self, packet};
+use crate::sys::packet;
 use crate::warden::protocol::{CellEnd, Failure, Reply};
 use crate::warden::server::Warden;
 use crate::warden::server::catalogue::State;
 use crate::warden::server::graves::{Grave, Graves};
 use crate::warden::server::jobs::Lane;
+use crate::warden::server::opening::{Opened, kill};
+use crate::warden::server::purposes::{Purpose, release};
 use crate::warden::server::requests::CellRequest;
-use crate::warden::server::runtimes::{Purpose, release};
 use crate::warden::server::signals::pass_signals;
 use nix::errno::Errno;
-use nix::unistd::Pid;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
-
-/// The running part of a cell.
-#[derive(Debug)]
-pub(super) struct Opened {
-    /// Its init.
-    pub(super) pid: Pid,
-    pub(super) pidfd: OwnedFd,
-    pub(super) control: OwnedFd,
-    pub(super) group: CellGroup,
-}
 
 /// An accepted exec, from its pipes to its end.
 #[derive(Debug)]
@@ -159,18 +149,18 @@ impl Cells {
             .for_each(kill);
     }
 
+    /// Kills those of some cells once more that were killed before: with version 1, one that is frozen before all of it has
+    /// died lives on.
+    pub fn kill_again(&self, slots: &HashSet<u32>) {
+        let cells = slots.iter().filter_map(|slot| self.slots.get(slot));
+        let opened = cells.filter_map(|cell| cell.opened.as_ref());
+        opened.filter(|opened| opened.killed.get()).for_each(kill);
+    }
+
     /// Takes what is held of a runtime's last cell.
     pub fn take_recent(&mut self, id: Uuid) -> Vec<OwnedFd> {
         let recent = self.recent.take_if(|(_, of, _)| *of == id);
         recent.map_or_else(Vec::new, |(_, _, held)| held)
-    }
-}
-
-/// Init's death ends the pid namespace; the group's kill reaches whatever is not in it yet, and is quicker for many.
-pub(super) fn kill(opened: &Opened) {
-    let _ = sys::pidfd_kill(opened.pidfd.as_fd());
-    if let Err(error) = opened.group.kill() {
-        tracing::error!(error = &error as &dyn Error, "killing a cell's group");
     }
 }
 

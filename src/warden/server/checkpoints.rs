@@ -1,12 +1,11 @@
 //! The checkpoints on disk, in root's own records: `<data>/checkpoints/<uuid>/checkpoint.json` beside the copy of the
 //! disk. What the api process says about a checkpoint is its id.
 
+use crate::warden::server::records::{self, Directory};
 use crate::warden::server::settings::Settings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// A checkpoint's record on disk.
@@ -25,54 +24,29 @@ pub struct Record {
     pub disk_base: u32,
 }
 
+impl records::Record for Record {
+    const ALL: &'static str = "checkpoints";
+    const FILE: &'static str = "checkpoint.json";
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
+}
+
 /// All checkpoints.
 #[derive(Debug)]
 pub struct Checkpoints {
-    directory: PathBuf,
+    /// Where they are on disk.
+    pub directory: Directory,
     all: BTreeMap<Uuid, Record>,
 }
-
-const RECORD: &str = "checkpoint.json";
-/// A directory under construction or demolition begins with this; at start it is removed.
-const UNFINISHED: &str = ".";
 
 impl Checkpoints {
     /// Reads all records and removes what an interrupted copy or deletion left.
     pub fn load(settings: &Settings) -> io::Result<Checkpoints> {
-        let directory = settings.data_dir.join("checkpoints");
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&directory)?;
-        let mut all = BTreeMap::new();
-        for entry in std::fs::read_dir(&directory)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with(UNFINISHED) {
-                // A disk image and a record, both root's.
-                std::fs::remove_dir_all(entry.path())?;
-                continue;
-            }
-            match read(&entry.path(), &name) {
-                Ok(record) => {
-                    all.insert(record.id, record);
-                }
-                Err(error) => {
-                    tracing::error!(path = %entry.path().display(), %error, "not a checkpoint");
-                }
-            }
-        }
+        let (directory, all) = Directory::load::<Record>(&settings.data_dir)?;
+        let all = all.into_iter().map(|record| (record.id, record)).collect();
         Ok(Checkpoints { directory, all })
-    }
-
-    /// Where a checkpoint lives.
-    pub fn path(&self, id: Uuid) -> PathBuf {
-        self.directory.join(id.to_string())
-    }
-
-    /// Where a checkpoint is made or removed.
-    pub fn unfinished_path(&self, id: Uuid) -> PathBuf {
-        self.directory.join(format!("{UNFINISHED}{id}"))
     }
 
     /// Adds a checkpoint that is on disk.
@@ -92,28 +66,6 @@ impl Checkpoints {
 
     /// Up to `count` ids after `after`, in order.
     pub fn page(&self, after: Option<Uuid>, count: usize) -> Vec<Uuid> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = after.map_or(Unbounded, Excluded);
-        let following = self.all.range((from, Unbounded));
-        following.take(count).map(|(id, _)| *id).collect()
-    }
-}
-
-/// Writes a record into a checkpoint's directory.
-pub fn write(directory: &Path, record: &Record) -> io::Result<()> {
-    use std::io::Write;
-    let mut file = std::fs::File::create_new(directory.join(RECORD))?;
-    file.write_all(&serde_json::to_vec(record)?)?;
-    file.sync_all()
-}
-
-fn read(directory: &Path, name: &str) -> io::Result<Record> {
-    let record: Record = serde_json::from_slice(&std::fs::read(directory.join(RECORD))?)?;
-    if record.id.to_string() == name {
-        Ok(record)
-    } else {
-        Err(io::Error::other(
-            "the record names another checkpoint than the directory",
-        ))
+        records::page(&self.all, after, count)
     }
 }

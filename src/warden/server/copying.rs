@@ -8,9 +8,10 @@ use crate::log::chain;
 use crate::resources::MIB;
 use crate::sys;
 use crate::warden::server::building::{DISK, disk_failed};
-use crate::warden::server::checkpoints::{self, Record};
+use crate::warden::server::checkpoints::Record;
 use crate::warden::server::disk::{self, DiskError, io};
 use crate::warden::server::jobs::{JobError, JobResult};
+use crate::warden::server::records;
 use nix::errno::Errno;
 use rustix::fs::SeekFrom;
 use std::collections::HashSet;
@@ -49,17 +50,21 @@ impl Checkpoint {
             let reason = "more descriptors than this process may open".to_owned();
             return Err(JobError::NoRoom("descriptors".to_owned(), reason));
         }
-        let made = self.try_make(disk);
-        if made.is_err() {
-            let _ = std::fs::remove_dir_all(&self.directory);
-        }
+        // What is there already is not this job's to remove.
+        let directory = self.directory.as_path();
+        let made = std::fs::create_dir(directory)
+            .map_err(io("create", directory))
+            .and_then(|()| {
+                self.fill(disk).inspect_err(|_| {
+                    let _ = std::fs::remove_dir_all(directory);
+                })
+            });
         made.map(|()| Vec::new())
             .map_err(|error| disk_failed(&error))
     }
 
-    fn try_make(&self, disk: Option<OwnedFd>) -> Result<(), DiskError> {
+    fn fill(&self, disk: Option<OwnedFd>) -> Result<(), DiskError> {
         let (source, directory) = (self.source.as_path(), self.directory.as_path());
-        std::fs::create_dir(directory).map_err(io("create", directory))?;
         let note = directory.join(SOURCE);
         std::fs::write(&note, self.runtime.to_string()).map_err(io("write", &note))?;
         let target = directory.join(DISK);
@@ -76,8 +81,7 @@ impl Checkpoint {
             }
         }
         std::fs::remove_file(&note).map_err(io("remove", &note))?;
-        checkpoints::write(directory, &self.record)
-            .map_err(io("write the record in", directory))?;
+        records::write(directory, &self.record).map_err(io("write the record in", directory))?;
         sync(directory)?;
         std::fs::rename(directory, &self.target).map_err(io("rename", directory))?;
         sync(self.target.parent().unwrap_or(Path::new("/")))
@@ -168,15 +172,17 @@ const RESIZE: [&str; 3] = [
     "/usr/bin/resize2fs",
 ];
 
-/// Makes a disk that is not attached larger.
+/// Makes a disk that is not attached larger, clean or not.
 pub(super) fn grow(path: &Path, size_mib: u64) -> Result<(), DiskError> {
     let tool = RESIZE.into_iter().find(|path| Path::new(path).exists());
     let tool = tool.ok_or(DiskError::NoTool("resize2fs"))?;
-    let file = File::options().write(true).open(path);
-    let file = file.map_err(io("open", path))?;
+    // Its journal may hold what is not in place yet, where the machine failed while it was mounted: to resize it so would
+    // destroy it. The kernel puts that in place when it mounts.
+    drop(disk::mount(path)?);
+    // Taken when that mount is gone.
+    let file = disk::open_locked(path)?;
     file.set_len(size_mib * MIB).map_err(io("size", path))?;
-    drop(file);
-    // -f: it is clean, as it was unmounted or frozen when it was copied; the tool would ask for a check all the same.
+    // -f: so it is clean; the tool would ask for a check all the same.
     let output = Command::new(tool)
         .arg("-f")
         .arg(path)
@@ -219,7 +225,7 @@ pub(super) fn thaw_leftovers(data_dir: &Path) -> usize {
 }
 
 /// Waits until no disk that was being copied is attached any more: a job of a killed server may have been about to freeze
-/// it. Must come when no process of a cell is left, and before [`checkpoints::Checkpoints::load`] forgets the copies.
+/// it. Must come when no process of a cell is left, and before [`super::checkpoints::Checkpoints::load`] forgets the copies.
 pub(super) fn settle_leftovers(data_dir: &Path) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while thaw_leftovers(data_dir) > 0 {

@@ -6,8 +6,9 @@ use crate::cell::mounts::{self, NOSUID_NODEV};
 use crate::resources::MIB;
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use rustix::fs::FlockOperation;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -129,10 +130,8 @@ pub fn mount(path: &Path) -> Result<OwnedFd, DiskError> {
     let locked = open_locked(path)?;
     let attached = sys::loopdev::attach(locked.as_fd());
     let (device, _last_user) = attached.map_err(|e| io("attach", path)(e.into()))?;
-    let mount = mount_device(&device)?;
-    // Not dropped but closed without unlocking: the loop device shares this open file and keeps its lock.
-    std::mem::forget(locked);
-    Ok(mount)
+    // Closing `locked` does not unlock it: the loop device shares the open file.
+    mount_device(&device)
 }
 
 /// Mounts what is on a loop device, detached.
@@ -147,24 +146,20 @@ pub(super) fn root_of(mount: &OwnedFd) -> Result<OwnedFd, DiskError> {
     openat(mount, ".", flags, Mode::empty()).map_err(|e| io("open", Path::new("."))(e.into()))
 }
 
-/// Opens a disk's file when nothing else uses it any more, and keeps others away.
-pub(super) fn open_locked(path: &Path) -> Result<Flock<File>, DiskError> {
+/// Opens a disk's file when nothing else uses it any more, and keeps others away until it is closed.
+pub(super) fn open_locked(path: &Path) -> Result<File, DiskError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .open(path)
         .map_err(io("open", path))?;
-    lock(file, path)
-}
-
-fn lock(mut file: File, path: &Path) -> Result<Flock<File>, DiskError> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(locked) => return Ok(locked),
-            Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = back,
-            Err((_, Errno::EWOULDBLOCK)) => return Err(DiskError::Busy(path.to_owned())),
-            Err((_, errno)) => return Err(io("lock", path)(errno.into())),
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(DiskError::Busy(path.to_owned())),
+            Err(errno) => return Err(io("lock", path)(errno.into())),
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -1,4 +1,4 @@
-//! What takes long (making a disk, mounting it, unmounting, removing it) is done by a forked child, so that the loop goes
+//! What takes long (making a disk, mounting it, unmounting, removing it, lowering memory) is done by a forked child, so that the loop goes
 //! on. A job answers with one packet and ends. Only a few run at a time; the others wait for their turn.
 
 use crate::sys::{self, Cloned, packet};
@@ -32,15 +32,17 @@ pub enum Lane {
     Release,
     /// Copies a disk, which takes as long as that is large.
     Copy,
+    /// Lowers memory limits, which takes seconds where the tenant likes.
+    Lower,
 }
 
 impl Lane {
-    const ALL: [Self; 3] = [Self::Build, Self::Release, Self::Copy];
+    const ALL: [Self; 4] = [Self::Build, Self::Release, Self::Copy, Self::Lower];
 
     /// How many of its jobs run at the same time.
     fn at_once(self) -> usize {
         match self {
-            Self::Build | Self::Release => 8,
+            Self::Build | Self::Release | Self::Lower => 8,
             Self::Copy => 4,
         }
     }
@@ -74,7 +76,7 @@ struct Running<T> {
 
 /// All jobs; `T` is what the caller wants to remember of one.
 #[derive(Debug)]
-pub struct Jobs<T = super::runtimes::Purpose> {
+pub struct Jobs<T = super::purposes::Purpose> {
     waiting: VecDeque<Waiting<T>>,
     running: HashMap<u32, Running<T>>,
     next: u32,

@@ -3,19 +3,43 @@
 use crate::cell::error::CellError;
 use crate::cell::report::Stdio;
 use crate::cell::{self, Spec};
-use crate::cgroup::CgroupError;
+use crate::cgroup::CellGroup;
+use crate::resources::RuntimeResources;
+use crate::sys;
 use crate::warden::protocol::{Failure, Filesystem};
 use crate::warden::server::catalogue::State;
-use crate::warden::server::cells::{Opened, kill};
 use crate::warden::server::channels::Channels;
 use crate::warden::server::graves::Grave;
 use crate::warden::server::requests::CellRequest;
 use crate::warden::server::{Source, Warden, nonblocking};
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::unistd::Pid;
+use std::cell::Cell;
 use std::error::Error;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
+
+/// The running part of a cell.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// Its init.
+    pub(super) pid: Pid,
+    pub(super) pidfd: OwnedFd,
+    pub(super) control: OwnedFd,
+    pub(super) group: CellGroup,
+    /// Whether it was killed.
+    pub(super) killed: Cell<bool>,
+}
+
+/// Init's death ends the pid namespace; the group's kill reaches whatever is not in it yet, and is quicker for many.
+pub(super) fn kill(opened: &Opened) {
+    opened.killed.set(true);
+    let _ = sys::pidfd_kill(opened.pidfd.as_fd());
+    if let Err(error) = opened.group.kill() {
+        tracing::error!(error = &error as &dyn Error, "killing a cell's group");
+    }
+}
 
 impl Warden {
     /// Makes the pipes and opens the cell as soon as the runtime is mounted and does not stand still.
@@ -68,13 +92,12 @@ impl Warden {
             return Err("not mounted".into());
         };
         mounted.last_used = Instant::now();
-        if mounted.resources != Some(cell.request.runtime_resources) {
-            match mounted.group.set(&cell.request.runtime_resources) {
-                Ok(()) => mounted.resources = Some(cell.request.runtime_resources),
-                // A change that is about to be refused, see `set_resources`.
-                Err(CgroupError::InUse { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+        let wanted = cell.request.runtime_resources;
+        // To lower memory takes long once something runs there, and is for `set_resources`: it comes next, or was refused.
+        let lowers = |now: RuntimeResources| wanted.memory_bytes < now.memory_bytes;
+        if mounted.resources != Some(wanted) && !mounted.resources.is_some_and(lowers) {
+            mounted.group.set(&wanted)?;
+            mounted.resources = Some(wanted);
         }
         let group = mounted
             .group
@@ -104,6 +127,7 @@ impl Warden {
             pidfd: opened.pidfd,
             control: opened.control,
             group,
+            killed: false.into(),
         };
         let watched = self.watch(slot, &opened);
         opened.group.attached();

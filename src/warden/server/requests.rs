@@ -4,8 +4,9 @@
 use crate::cell::command::MAX_ENCODED;
 use crate::resources::{CellResources, MIB, RuntimeResources};
 use crate::warden::protocol::{
-    Failure, MAX_IDS, MAX_MESSAGE, Reply, Request, RuntimeSpec, TerminalSize,
+    Busy, Failure, MAX_IDS, MAX_MESSAGE, Reply, Request, RuntimeSpec, TerminalSize,
 };
+use crate::warden::server::catalogue::Operation;
 use crate::warden::server::{Warden, disk, policy};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use std::os::fd::OwnedFd;
@@ -115,16 +116,25 @@ impl Warden {
         if self.cells.len() >= MAX_CELLS {
             return Err(Failure::NoRoom("cells".to_owned()));
         }
-        let known = self.catalogue.get(request.runtime);
-        let known = known.filter(|runtime| !runtime.is_closing());
-        let runtime = known.ok_or(Failure::UnknownRuntime)?;
+        let runtime = self.catalogue.get(request.runtime);
+        let runtime = runtime.ok_or(Failure::UnknownRuntime)?;
+        match runtime.operation {
+            Some(Operation::Close { delete: true, .. }) => return Err(Failure::UnknownRuntime),
+            // What it has on disk is there again in a moment.
+            Some(Operation::Close { delete: false, .. }) => {
+                return Err(Failure::Busy(Busy::Operation));
+            }
+            _ => {}
+        }
         if runtime.paused {
             return Err(Failure::Paused);
         }
         let profile = &runtime.record.spec.profile;
         let policy = self.policies.get(profile).ok_or(Failure::UnknownProfile)?;
         check_resources(&request.runtime_resources, &request.cell_resources, policy)?;
-        clamp(&mut request, self.host);
+        clamp(&mut request.runtime_resources, self.host);
+        let cell = &mut request.cell_resources;
+        cell.memory_bytes = cell.memory_bytes.min(self.host.0);
         check_hostname(&request.hostname)?;
         if request.stdin && request.terminal.is_some() {
             return Err(invalid("stdin"));
@@ -202,12 +212,9 @@ fn check_resources(
 }
 
 /// More than the machine has would be no limit at all.
-fn clamp(request: &mut CellRequest, (memory_bytes, processors): (u64, u64)) {
-    let runtime = &mut request.runtime_resources;
+pub(super) fn clamp(runtime: &mut RuntimeResources, (memory_bytes, processors): (u64, u64)) {
     runtime.memory_bytes = runtime.memory_bytes.min(memory_bytes);
     runtime.cpu_millis = runtime.cpu_millis.min(processors * 1000);
-    let cell = &mut request.cell_resources;
-    cell.memory_bytes = cell.memory_bytes.min(memory_bytes);
 }
 
 fn check_hostname(name: &str) -> Result<(), Failure> {

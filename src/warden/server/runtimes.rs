@@ -6,77 +6,18 @@
 
 use crate::cell::rootfs::Layers;
 use crate::image::ImageError;
-use crate::log::chain;
 use crate::resources::{MIB, RuntimeResources};
 use crate::warden::protocol::{Busy, Failure, Filesystem, Reply, RuntimeSpec};
 use crate::warden::server::building::{DISK, Source as Disk};
 use crate::warden::server::catalogue::{Mounted, Operation, Record, State};
-use crate::warden::server::cells::Gone;
-use crate::warden::server::checkpoints;
 use crate::warden::server::graves::Grave;
-use crate::warden::server::jobs::{JobError, JobResult, Lane};
-use crate::warden::server::{Source, Warden, building};
-use nix::sys::epoll::{EpollEvent, EpollFlags};
+use crate::warden::server::jobs::{JobResult, Lane};
+use crate::warden::server::purposes::{Purpose, failure, release, remove};
+use crate::warden::server::{Warden, building};
 use std::error::Error;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
-
-/// What a job was started for.
-#[derive(Debug)]
-pub enum Purpose {
-    /// Make a runtime.
-    Create {
-        /// The request to answer.
-        seq: u64,
-        /// Its record.
-        record: Record,
-        /// What it is mounted from.
-        layers: Layers,
-    },
-    /// Mount one that is on disk.
-    Mount {
-        /// Which.
-        id: Uuid,
-        /// What it is mounted from.
-        layers: Layers,
-    },
-    /// Remove one from disk.
-    Delete {
-        /// The request to answer.
-        seq: u64,
-        /// Which.
-        id: Uuid,
-    },
-    /// Let go of the mounts of one that is being stopped.
-    Stop {
-        /// The request to answer.
-        seq: u64,
-        /// Which.
-        id: Uuid,
-    },
-    /// Copy the disk of one.
-    Copy {
-        /// The request to answer.
-        seq: u64,
-        /// Which.
-        id: Uuid,
-        /// What the copy is recorded as.
-        checkpoint: checkpoints::Record,
-    },
-    /// Remove a checkpoint from disk.
-    DeleteCheckpoint {
-        /// The request to answer.
-        seq: u64,
-        /// Which.
-        id: Uuid,
-    },
-    /// Let go of something that nobody waits for.
-    Release,
-    /// Let go of what a cell left in its namespaces.
-    Bury(Box<Gone>),
-}
 
 /// Creations that may wait for their turn; what else waits is bounded by the runtimes and cells that exist.
 const MAX_CREATING: usize = 256;
@@ -110,8 +51,8 @@ impl Warden {
         let layers = self.layers(&spec.image)?;
         let room = || Failure::NoRoom("uid ranges".to_owned());
         let uid_base = self.catalogue.reserve().ok_or_else(room)?;
-        let directory = self.catalogue.unfinished_path(spec.id);
-        let target = self.catalogue.path(spec.id);
+        let directory = self.catalogue.directory.unfinished_path(spec.id);
+        let target = self.catalogue.directory.path(spec.id);
         let (lane, disk, disk_base) = match source {
             Some((disk, disk_base)) => (Lane::Copy, Some(disk), Some(disk_base)),
             None => (Lane::Build, None, None),
@@ -148,7 +89,7 @@ impl Warden {
             return Err(Failure::Invalid("checkpoint".to_owned()));
         }
         let disk = Disk {
-            disk: self.checkpoints.path(id).join(DISK),
+            disk: self.checkpoints.directory.path(id).join(DISK),
             disk_mib: found.disk_mib,
         };
         Ok((disk, found.disk_base))
@@ -174,10 +115,15 @@ impl Warden {
             State::Mounted(_) => self.reply(&Reply::Done { seq }, Vec::new()),
             State::Mounting => runtime.operation = Some(Operation::Start(seq)),
             State::Unmounted => {
-                self.mount_runtime(id)?;
-                if let Some(runtime) = self.catalogue.get(id) {
-                    runtime.operation = Some(Operation::Start(seq));
+                // First, since a job that can't even be started has ended when that returns.
+                runtime.operation = Some(Operation::Start(seq));
+                let mounting = self.mount_runtime(id);
+                if mounting.is_err()
+                    && let Some(runtime) = self.catalogue.get(id)
+                {
+                    runtime.operation = None;
                 }
+                return mounting;
             }
         }
         Ok(())
@@ -188,7 +134,7 @@ impl Warden {
         let runtime = self.catalogue.get(id).ok_or(Failure::UnknownRuntime)?;
         let record = runtime.record.clone();
         let layers = self.layers(&record.spec.image)?;
-        let (directory, job_layers) = (self.catalogue.path(id), layers.clone());
+        let (directory, job_layers) = (self.catalogue.directory.path(id), layers.clone());
         if let Some(runtime) = self.catalogue.get(id) {
             runtime.state = State::Mounting;
         }
@@ -233,117 +179,8 @@ impl Warden {
         }
     }
 
-    /// Does something with `held` in a child, now or when it has its turn; its end is told to [`Warden::job_ended`].
-    pub(super) fn start_job(
-        &mut self,
-        lane: Lane,
-        purpose: Purpose,
-        held: Vec<OwnedFd>,
-        work: impl FnOnce(Vec<OwnedFd>) -> JobResult + 'static,
-    ) {
-        self.jobs.add(lane, purpose, held, work);
-        self.start_jobs();
-    }
-
-    fn start_jobs(&mut self) {
-        while let Some(job) = self.jobs.next() {
-            let number = match self.jobs.start(job) {
-                Ok(number) => number,
-                Err((purpose, errno)) => {
-                    let error = JobError::NoRoom("processes".to_owned(), chain(&errno));
-                    self.job_ended(purpose, Err(error));
-                    continue;
-                }
-            };
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, Source::Job(number).pack());
-            let watched = self.jobs.socket(number).map(|s| self.epoll.add(s, event));
-            if let Some(Err(errno)) = watched {
-                tracing::error!(%errno, "a job can't be watched");
-                self.jobs.kill(number);
-                if let Some((purpose, result)) = self.jobs.take(number) {
-                    self.job_ended(purpose, result);
-                }
-            }
-        }
-    }
-
-    /// Takes a job's result.
-    pub(super) fn job_is_done(&mut self, number: u32) {
-        if let Some(socket) = self.jobs.socket(number) {
-            let _ = self.epoll.delete(socket);
-        }
-        if let Some((purpose, result)) = self.jobs.take(number) {
-            self.job_ended(purpose, result);
-        }
-        self.start_jobs();
-    }
-
-    /// Answers whoever waits for a job.
-    fn job_ended(&mut self, purpose: Purpose, result: JobResult) {
-        match purpose {
-            Purpose::Create {
-                seq,
-                record,
-                layers,
-            } => {
-                let (id, uid_base) = (record.spec.id, record.uid_base);
-                match result {
-                    Ok(mounts) => {
-                        self.catalogue.insert(record);
-                        // Where that fails, the first command tries again.
-                        let _ = self.mounted(id, mounts, layers);
-                        self.reply(&Reply::Done { seq }, Vec::new());
-                    }
-                    Err(error) => {
-                        self.catalogue.release(uid_base);
-                        let failure = failure(id, &error);
-                        self.reply(&Reply::Failed { seq, failure }, Vec::new());
-                    }
-                }
-            }
-            Purpose::Mount { id, layers } => self.mount_ended(id, layers, result),
-            Purpose::Copy {
-                seq,
-                id,
-                checkpoint,
-            } => self.copy_ended(seq, id, checkpoint, result),
-            Purpose::DeleteCheckpoint { seq, id } => match result {
-                Ok(_) => {
-                    self.checkpoints.remove(id);
-                    self.reply(&Reply::Done { seq }, Vec::new());
-                }
-                Err(error) => {
-                    let failure = failure(id, &error);
-                    self.reply(&Reply::Failed { seq, failure }, Vec::new());
-                }
-            },
-            Purpose::Delete { seq, id } => match result {
-                Ok(_) => {
-                    self.catalogue.remove(id);
-                    self.reply(&Reply::Done { seq }, Vec::new());
-                }
-                Err(error) => {
-                    if let Some(runtime) = self.catalogue.get(id) {
-                        runtime.operation = None;
-                    }
-                    let failure = failure(id, &error);
-                    self.reply(&Reply::Failed { seq, failure }, Vec::new());
-                }
-            },
-            // Whatever became of the job: its death let go as well.
-            Purpose::Stop { seq, id } => {
-                if let Some(runtime) = self.catalogue.get(id) {
-                    runtime.operation = None;
-                }
-                self.reply(&Reply::Done { seq }, Vec::new());
-            }
-            Purpose::Release => {}
-            Purpose::Bury(gone) => self.finish(*gone),
-        }
-    }
-
     /// Goes on with whatever waited for a mount.
-    fn mount_ended(&mut self, id: Uuid, layers: Layers, result: JobResult) {
+    pub(super) fn mount_ended(&mut self, id: Uuid, layers: Layers, result: JobResult) {
         let Some(runtime) = self.catalogue.get(id) else {
             return;
         };
@@ -377,7 +214,12 @@ impl Warden {
     }
 
     /// Takes over what a job has mounted.
-    fn mounted(&mut self, id: Uuid, mounts: Vec<OwnedFd>, layers: Layers) -> Result<(), Failure> {
+    pub(super) fn mounted(
+        &mut self,
+        id: Uuid,
+        mounts: Vec<OwnedFd>,
+        layers: Layers,
+    ) -> Result<(), Failure> {
         // Real limits come with each exec; until the first one there is nothing in the group.
         let none_yet = RuntimeResources {
             memory_bytes: 64 * MIB,
@@ -421,6 +263,7 @@ impl Warden {
         if runtime.operation.is_some() {
             return Err(Failure::Busy(Busy::Operation));
         }
+        let seq = Some(seq);
         runtime.operation = Some(Operation::Close { seq, delete });
         runtime.paused = false;
         for slot in runtime.cells.iter().copied().collect::<Vec<_>>() {
@@ -435,18 +278,25 @@ impl Warden {
         let Some(runtime) = self.catalogue.get(id) else {
             return;
         };
-        let Some(Operation::Close { seq, delete }) = runtime.operation else {
-            return;
-        };
         if !runtime.cells.is_empty() || matches!(runtime.state, State::Mounting) {
             return;
         }
+        let Some(Operation::Close { seq, delete }) = &mut runtime.operation else {
+            return;
+        };
+        let delete = *delete;
+        let Some(seq) = seq.take() else {
+            return;
+        };
         let held = self.let_go(id);
         if !delete {
             let purpose = Purpose::Stop { seq, id };
             return self.start_job(Lane::Release, purpose, held, release);
         }
-        let (path, unfinished) = (self.catalogue.path(id), self.catalogue.unfinished_path(id));
+        let (path, unfinished) = (
+            self.catalogue.directory.path(id),
+            self.catalogue.directory.unfinished_path(id),
+        );
         let purpose = Purpose::Delete { seq, id };
         self.start_job(Lane::Release, purpose, held, move |held| {
             drop(held);
@@ -481,36 +331,5 @@ impl Warden {
             let held = self.let_go(id);
             self.start_job(Lane::Release, Purpose::Release, held, release);
         }
-    }
-}
-
-/// The job that only lets go of what it is handed.
-pub(super) fn release(held: Vec<OwnedFd>) -> JobResult {
-    drop(held);
-    Ok(Vec::new())
-}
-
-/// The job that removes the directory of a runtime or a checkpoint.
-pub(super) fn remove(path: &Path, unfinished: &Path) -> JobResult {
-    let absent_is_fine = |result: std::io::Result<()>| match result {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    };
-    // An earlier try may have come half way.
-    let removed = absent_is_fine(std::fs::rename(path, unfinished))
-        // Only a disk image and a record: no tenant's tree is walked.
-        .and_then(|()| absent_is_fine(std::fs::remove_dir_all(unfinished)));
-    removed
-        .map(|()| Vec::new())
-        .map_err(|error| JobError::Other(chain(&error)))
-}
-
-/// Logs a job's failure and says what the api process may know of it.
-pub(super) fn failure(id: Uuid, error: &JobError) -> Failure {
-    tracing::error!(%id, ?error, "job failed");
-    match error {
-        JobError::NoRoom(what, _) => Failure::NoRoom(what.clone()),
-        JobError::BadImage(reason) => Failure::BadImage(reason.clone()),
-        JobError::Other(_) => Failure::Internal,
     }
 }

@@ -9,7 +9,6 @@
 //! can be killed too (see [`crate::cgroup`]).
 
 use crate::cgroup::CgroupError;
-use crate::resources::{CellResources, RuntimeResources};
 use crate::sys;
 use crate::warden::protocol::{Busy, Failure, Filesystem, Reply};
 use crate::warden::server::Warden;
@@ -18,8 +17,8 @@ use crate::warden::server::catalogue::{Operation, State, Then};
 use crate::warden::server::checkpoints::Record;
 use crate::warden::server::copying;
 use crate::warden::server::jobs::{JobResult, Lane};
-use crate::warden::server::requests::{check_runtime_resources, invalid};
-use crate::warden::server::runtimes::{Purpose, failure, remove};
+use crate::warden::server::purposes::{Purpose, failure, remove};
+use crate::warden::server::requests::invalid;
 use nix::errno::Errno;
 use std::error::Error;
 use std::os::fd::AsFd;
@@ -73,13 +72,11 @@ impl Warden {
         let being_made = self.jobs.purposes().any(|purpose| {
             matches!(purpose, Purpose::Copy { checkpoint: record, .. } if record.id == checkpoint)
         });
+        let being_made = being_made || self.catalogue.freezes_for(checkpoint);
         if checkpoint.is_nil() || being_made || self.checkpoints.get(checkpoint).is_some() {
             return Err(invalid("id"));
         }
-        // Nothing is frozen for a copy that would have to wait for its turn.
-        if !self.jobs.has_room(Lane::Copy) {
-            return Err(Failure::NoRoom("copies at the same time".to_owned()));
-        }
+        self.check_copies()?;
         let runtime = self.catalogue.get(id).ok_or(Failure::UnknownRuntime)?;
         if runtime.operation.is_some() {
             return Err(Failure::Busy(Busy::Operation));
@@ -91,12 +88,20 @@ impl Warden {
         Ok(())
     }
 
+    /// Nothing is frozen, or stays so, for a copy that would have to wait for its turn.
+    fn check_copies(&self) -> Result<(), Failure> {
+        match self.jobs.has_room(Lane::Copy) {
+            true => Ok(()),
+            false => Err(Failure::NoRoom("copies at the same time".to_owned())),
+        }
+    }
+
     /// Removes a checkpoint's disk.
     pub(super) fn delete_checkpoint(&mut self, seq: u64, id: Uuid) -> Result<(), Failure> {
         self.checkpoints.get(id).ok_or(Failure::UnknownCheckpoint)?;
         let (path, unfinished) = (
-            self.checkpoints.path(id),
-            self.checkpoints.unfinished_path(id),
+            self.checkpoints.directory.path(id),
+            self.checkpoints.directory.unfinished_path(id),
         );
         let purpose = Purpose::DeleteCheckpoint { seq, id };
         self.start_job(Lane::Release, purpose, Vec::new(), move |_| {
@@ -117,13 +122,17 @@ impl Warden {
     }
 
     pub(super) fn freeze_group(&mut self, id: Uuid) {
-        if let Some(runtime) = self.catalogue.get(id)
-            && let State::Mounted(mounted) = &runtime.state
-            && let Err(error) = mounted.group.freeze()
-        {
+        let Some(runtime) = self.catalogue.get(id) else {
+            return;
+        };
+        let State::Mounted(mounted) = &runtime.state else {
+            return;
+        };
+        if let Err(error) = mounted.group.freeze() {
             // Checked for below, where it can be answered.
             logged(&error);
         }
+        self.cells.kill_again(&runtime.cells);
     }
 
     /// Goes on with a freeze once everything stands still, or gives up when that takes too long.
@@ -200,6 +209,8 @@ impl Warden {
     }
 
     fn start_copy(&mut self, seq: u64, checkpoint: Uuid, id: Uuid) -> Result<(), Failure> {
+        // Others may have begun while it came to stand still.
+        self.check_copies()?;
         let runtime = self.catalogue.get(id).ok_or(Failure::UnknownRuntime)?;
         let spec = &runtime.record.spec;
         let record = Record {
@@ -218,9 +229,9 @@ impl Warden {
         runtime.operation = Some(Operation::Copy);
         let copy = copying::Checkpoint {
             runtime: id,
-            source: self.catalogue.path(id).join(DISK),
-            directory: self.checkpoints.unfinished_path(checkpoint),
-            target: self.checkpoints.path(checkpoint),
+            source: self.catalogue.directory.path(id).join(DISK),
+            directory: self.checkpoints.directory.unfinished_path(checkpoint),
+            target: self.checkpoints.directory.path(checkpoint),
             record: record.clone(),
             mounted: !held.is_empty(),
         };
@@ -237,7 +248,9 @@ impl Warden {
 
     /// Takes the result of a copy.
     pub(super) fn copy_ended(&mut self, seq: u64, id: Uuid, record: Record, result: JobResult) {
-        let disk = self.checkpoints.path(record.id).join(DISK);
+        // The job may have died before it could, or failed to.
+        self.thaw_disk(id);
+        let disk = self.checkpoints.directory.path(record.id).join(DISK);
         let reply = match result {
             Ok(_) => {
                 self.checkpoints.insert(record);
@@ -245,9 +258,11 @@ impl Warden {
                 Reply::Checkpointed { seq, disk_bytes }
             }
             Err(error) => {
-                // The job may have died before it could thaw the disk and take away what it had made.
-                self.thaw_disk(id);
-                let left = self.checkpoints.unfinished_path(record.id);
+                // It may have died before it could take away what it had made. Out of the way at once, since the id is
+                // free from here on.
+                let left = self.checkpoints.directory.unfinished_path(Uuid::now_v7());
+                let _ =
+                    std::fs::rename(self.checkpoints.directory.unfinished_path(record.id), &left);
                 self.start_job(Lane::Release, Purpose::Release, Vec::new(), move |_| {
                     let _ = std::fs::remove_dir_all(left);
                     Ok(Vec::new())
@@ -273,85 +288,9 @@ impl Warden {
             }
         }
     }
-
-    /// Changes a runtime's limits, and those of its cells that had no narrower ones.
-    pub(super) fn set_resources(
-        &mut self,
-        seq: u64,
-        id: Uuid,
-        resources: RuntimeResources,
-    ) -> Result<(), Failure> {
-        let runtime = self.catalogue.get(id).ok_or(Failure::UnknownRuntime)?;
-        let policy = self.policies.get(&runtime.record.spec.profile);
-        check_runtime_resources(&resources, policy.ok_or(Failure::UnknownProfile)?)?;
-        if let State::Mounted(mounted) = &mut runtime.state {
-            mounted.group.set(&resources).map_err(|error| match error {
-                CgroupError::InUse { .. } => Failure::Busy(Busy::Memory),
-                other => logged(&other),
-            })?;
-            mounted.resources = Some(resources);
-        }
-        for slot in runtime.cells.iter().copied().collect::<Vec<_>>() {
-            let Some(cell) = self.cells.get_mut(slot) else {
-                continue;
-            };
-            let request = &mut cell.request;
-            let before = std::mem::replace(&mut request.runtime_resources, resources);
-            let own = follow(request.cell_resources, &before, &resources);
-            request.cell_resources = own;
-            if let Some(opened) = &cell.opened
-                && let Err(error) = opened.group.set(&own)
-            {
-                // The runtime's own limit holds all the same.
-                logged(&error);
-            }
-        }
-        self.reply(&Reply::Done { seq }, Vec::new());
-        Ok(())
-    }
 }
 
-/// A cell's limits after its runtime's have changed: where it had all of the runtime's, it has all of the new ones, and
-/// never more.
-fn follow(
-    cell: CellResources,
-    before: &RuntimeResources,
-    after: &RuntimeResources,
-) -> CellResources {
-    let one =
-        |own: u64, before: u64, after: u64| if own >= before { after } else { own.min(after) };
-    CellResources {
-        memory_bytes: one(cell.memory_bytes, before.memory_bytes, after.memory_bytes),
-        pids: one(cell.pids, before.pids, after.pids),
-        ..cell
-    }
-}
-
-fn logged(error: &CgroupError) -> Failure {
+pub(super) fn logged(error: &CgroupError) -> Failure {
     tracing::error!(error = error as &dyn Error, "a runtime's group");
     Failure::Internal
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cell_follows_the_limits_it_had_in_common_with_its_runtime() {
-        let runtime = |memory_bytes, pids| RuntimeResources {
-            memory_bytes,
-            pids,
-            cpu_millis: 1000,
-        };
-        let cell = |memory_bytes, pids| CellResources {
-            memory_bytes,
-            pids,
-            cpu_secs: Some(3),
-        };
-        let (before, larger, smaller) = (runtime(100, 10), runtime(200, 20), runtime(50, 5));
-        assert_eq!(follow(cell(100, 10), &before, &larger), cell(200, 20));
-        assert_eq!(follow(cell(100, 7), &before, &larger), cell(200, 7));
-        assert_eq!(follow(cell(60, 10), &before, &smaller), cell(50, 5));
-        assert_eq!(follow(cell(40, 3), &before, &smaller), cell(40, 3));
-    }
 }

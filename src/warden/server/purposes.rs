@@ -1,0 +1,230 @@
+//! What jobs are for, and what follows from their end.
+
+use crate::cell::rootfs::Layers;
+use crate::cgroup::Lowering;
+use crate::log::chain;
+use crate::resources::RuntimeResources;
+use crate::warden::protocol::{Failure, Reply};
+use crate::warden::server::catalogue::Record;
+use crate::warden::server::cells::Gone;
+use crate::warden::server::checkpoints;
+use crate::warden::server::jobs::{JobError, JobResult, Lane};
+use crate::warden::server::{Source, Warden};
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use uuid::Uuid;
+
+/// What a job was started for.
+#[derive(Debug)]
+pub enum Purpose {
+    /// Make a runtime.
+    Create {
+        /// The request to answer.
+        seq: u64,
+        /// Its record.
+        record: Record,
+        /// What it is mounted from.
+        layers: Layers,
+    },
+    /// Mount one that is on disk.
+    Mount {
+        /// Which.
+        id: Uuid,
+        /// What it is mounted from.
+        layers: Layers,
+    },
+    /// Remove one from disk.
+    Delete {
+        /// The request to answer.
+        seq: u64,
+        /// Which.
+        id: Uuid,
+    },
+    /// Let go of the mounts of one that is being stopped.
+    Stop {
+        /// The request to answer.
+        seq: u64,
+        /// Which.
+        id: Uuid,
+    },
+    /// Copy the disk of one.
+    Copy {
+        /// The request to answer.
+        seq: u64,
+        /// Which.
+        id: Uuid,
+        /// What the copy is recorded as.
+        checkpoint: checkpoints::Record,
+    },
+    /// Remove a checkpoint from disk.
+    DeleteCheckpoint {
+        /// The request to answer.
+        seq: u64,
+        /// Which.
+        id: Uuid,
+    },
+    /// Bring one under a lower memory limit.
+    Lower {
+        /// The request to answer.
+        seq: u64,
+        /// Which.
+        id: Uuid,
+        /// All its new limits.
+        resources: RuntimeResources,
+        /// What the job does.
+        lowerings: Vec<Lowering>,
+    },
+    /// Let go of something that nobody waits for.
+    Release,
+    /// Let go of what a cell left in its namespaces.
+    Bury(Box<Gone>),
+}
+
+impl Warden {
+    /// Does something with `held` in a child, now or when it has its turn; its end is told to [`Warden::job_ended`].
+    pub(super) fn start_job(
+        &mut self,
+        lane: Lane,
+        purpose: Purpose,
+        held: Vec<OwnedFd>,
+        work: impl FnOnce(Vec<OwnedFd>) -> JobResult + 'static,
+    ) {
+        self.jobs.add(lane, purpose, held, work);
+        self.start_jobs();
+    }
+
+    fn start_jobs(&mut self) {
+        while let Some(job) = self.jobs.next() {
+            let number = match self.jobs.start(job) {
+                Ok(number) => number,
+                Err((purpose, errno)) => {
+                    let error = JobError::NoRoom("processes".to_owned(), chain(&errno));
+                    self.job_ended(purpose, Err(error));
+                    continue;
+                }
+            };
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, Source::Job(number).pack());
+            let watched = self.jobs.socket(number).map(|s| self.epoll.add(s, event));
+            if let Some(Err(errno)) = watched {
+                tracing::error!(%errno, "a job can't be watched");
+                self.jobs.kill(number);
+                if let Some((purpose, result)) = self.jobs.take(number) {
+                    self.job_ended(purpose, result);
+                }
+            }
+        }
+    }
+
+    /// Takes a job's result.
+    pub(super) fn job_is_done(&mut self, number: u32) {
+        if let Some(socket) = self.jobs.socket(number) {
+            let _ = self.epoll.delete(socket);
+        }
+        if let Some((purpose, result)) = self.jobs.take(number) {
+            self.job_ended(purpose, result);
+        }
+        self.start_jobs();
+    }
+
+    /// Answers whoever waits for a job.
+    fn job_ended(&mut self, purpose: Purpose, result: JobResult) {
+        match purpose {
+            Purpose::Create {
+                seq,
+                record,
+                layers,
+            } => {
+                let (id, uid_base) = (record.spec.id, record.uid_base);
+                match result {
+                    Ok(mounts) => {
+                        self.catalogue.insert(record);
+                        // Where that fails, the first command tries again.
+                        let _ = self.mounted(id, mounts, layers);
+                        self.reply(&Reply::Done { seq }, Vec::new());
+                    }
+                    Err(error) => {
+                        self.catalogue.release(uid_base);
+                        let failure = failure(id, &error);
+                        self.reply(&Reply::Failed { seq, failure }, Vec::new());
+                    }
+                }
+            }
+            Purpose::Mount { id, layers } => self.mount_ended(id, layers, result),
+            Purpose::Copy {
+                seq,
+                id,
+                checkpoint,
+            } => self.copy_ended(seq, id, checkpoint, result),
+            Purpose::DeleteCheckpoint { seq, id } => match result {
+                Ok(_) => {
+                    self.checkpoints.remove(id);
+                    self.reply(&Reply::Done { seq }, Vec::new());
+                }
+                Err(error) => {
+                    let failure = failure(id, &error);
+                    self.reply(&Reply::Failed { seq, failure }, Vec::new());
+                }
+            },
+            Purpose::Delete { seq, id } => match result {
+                Ok(_) => {
+                    self.catalogue.remove(id);
+                    self.reply(&Reply::Done { seq }, Vec::new());
+                }
+                Err(error) => {
+                    if let Some(runtime) = self.catalogue.get(id) {
+                        runtime.operation = None;
+                    }
+                    let failure = failure(id, &error);
+                    self.reply(&Reply::Failed { seq, failure }, Vec::new());
+                }
+            },
+            // Whatever became of the job: its death let go as well.
+            Purpose::Stop { seq, id } => {
+                if let Some(runtime) = self.catalogue.get(id) {
+                    runtime.operation = None;
+                }
+                self.reply(&Reply::Done { seq }, Vec::new());
+            }
+            Purpose::Lower {
+                seq,
+                id,
+                resources,
+                lowerings,
+            } => self.lowering_ended(seq, id, resources, &lowerings, result),
+            Purpose::Release => {}
+            Purpose::Bury(gone) => self.finish(*gone),
+        }
+    }
+}
+
+/// The job that only lets go of what it is handed.
+pub(super) fn release(held: Vec<OwnedFd>) -> JobResult {
+    drop(held);
+    Ok(Vec::new())
+}
+
+/// The job that removes the directory of a runtime or a checkpoint.
+pub(super) fn remove(path: &Path, unfinished: &Path) -> JobResult {
+    let absent_is_fine = |result: std::io::Result<()>| match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    // An earlier try may have come half way.
+    let removed = absent_is_fine(std::fs::rename(path, unfinished))
+        // Only a disk image and a record: no tenant's tree is walked.
+        .and_then(|()| absent_is_fine(std::fs::remove_dir_all(unfinished)));
+    removed
+        .map(|()| Vec::new())
+        .map_err(|error| JobError::Other(chain(&error)))
+}
+
+/// Logs a job's failure and says what the api process may know of it.
+pub(super) fn failure(id: Uuid, error: &JobError) -> Failure {
+    tracing::error!(%id, ?error, "job failed");
+    match error {
+        JobError::NoRoom(what, _) => Failure::NoRoom(what.clone()),
+        JobError::BadImage(reason) => Failure::BadImage(reason.clone()),
+        JobError::Other(_) => Failure::Internal,
+    }
+}
