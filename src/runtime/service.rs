@@ -221,6 +221,12 @@ impl Runtimes {
         Ok((turn, current))
     }
 
+    /// Names of the images that a runtime may be made of, in order.
+    pub async fn images(&self) -> Result<Vec<String>, RuntimeError> {
+        let listed = self.0.warden.list_images().await;
+        listed.map_err(|source| warden("listing the images", source))
+    }
+
     /// What a runtime's profile says.
     ///
     /// # Errors

@@ -225,11 +225,16 @@ impl Warden {
         }
     }
 
-    /// Names of usable images.
+    /// Names of all images, in order.
     pub async fn list_images(&self) -> Result<Vec<String>, WardenError> {
-        match self.ask(|seq| Request::ListImages { seq }).await? {
-            Reply::Images { names, .. } => Ok(names),
-            _ => Err(unexpected()),
+        let mut all: Vec<String> = Vec::new();
+        loop {
+            let after = all.last().cloned();
+            match self.ask(|seq| Request::ListImages { seq, after }).await? {
+                Reply::Images { names, .. } if names.is_empty() => return Ok(all),
+                Reply::Images { names, .. } => all.extend(names),
+                _ => return Err(unexpected()),
+            }
         }
     }
 

@@ -109,11 +109,17 @@ async fn a_link_that_breaks_is_closed_before_the_next_warden_comes() {
     tell.send(ours).unwrap();
     let next = Peer(next);
     let asked = tokio::spawn(async move { warden.list_images().await });
-    let Some((Request::ListImages { seq }, 0)) = next.request().await else {
+    let Some((Request::ListImages { seq, after: None }, 0)) = next.request().await else {
         panic!("nothing asked of the next one");
     };
-    let names = vec!["host".to_owned()];
-    next.reply(&serde_json::to_vec(&Reply::Images { seq, names }).unwrap());
+    let page = |seq, names| serde_json::to_vec(&Reply::Images { seq, names }).unwrap();
+    next.reply(&page(seq, vec!["host".to_owned()]));
+    // Pages are asked for until an empty one comes.
+    let Some((Request::ListImages { seq, after }, 0)) = next.request().await else {
+        panic!("no second page was asked for");
+    };
+    assert_eq!(after.as_deref(), Some("host"));
+    next.reply(&page(seq, Vec::new()));
     assert_eq!(asked.await.unwrap().unwrap(), ["host"]);
 }
 

@@ -26,6 +26,7 @@ mod files_limits;
 mod files_refusals;
 mod files_transfers;
 mod idempotency;
+mod images;
 mod lifecycle;
 mod patch;
 mod runtime_fields;

@@ -52,7 +52,7 @@ pub struct Paging {
     #[param(maximum = 4_294_967_295u64)]
     offset: Option<u64>,
     /// Begin after this place: a page's `next_cursor`.
-    #[param(pattern = "^[A-Za-z0-9_-]{32}$")]
+    #[param(pattern = "^[A-Za-z0-9_-]{12,95}$")]
     after: Option<String>,
 }
 
