@@ -220,7 +220,7 @@ type End = Result<Finished, ExecError>;
 #[derive(Debug)]
 enum Ending {
     Awaited(JoinHandle<End>),
-    Known(End),
+    Known(Box<End>),
     Taken,
 }
 
@@ -229,7 +229,9 @@ impl Ending {
     async fn known(&mut self) {
         if let Self::Awaited(task) = self {
             // A task that panicked says nothing; its record says `unknown`.
-            *self = task.await.map_or(Self::Taken, Self::Known);
+            *self = task
+                .await
+                .map_or(Self::Taken, |end| Self::Known(end.into()));
         }
     }
 }
@@ -261,7 +263,10 @@ impl Execution {
     /// no record where the error names none.
     pub async fn refused(&mut self) -> Result<(), ExecError> {
         self.ending.known().await;
-        let Ending::Known(Err(error)) = &self.ending else {
+        let Ending::Known(end) = &self.ending else {
+            return Ok(());
+        };
+        let Err(error) = &**end else {
             return Ok(());
         };
         if error.ran_nothing() {
@@ -288,7 +293,7 @@ impl Execution {
         let exec_id = self.exec_id;
         self.ending.known().await;
         match std::mem::replace(&mut self.ending, Ending::Taken) {
-            Ending::Known(end) => end,
+            Ending::Known(end) => *end,
             _ => Err(ExecError::Interrupted { exec_id }),
         }
     }

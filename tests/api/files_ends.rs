@@ -114,7 +114,7 @@ fn one_that_waited_for_its_place_brings_no_old_limits_back() {
         let (tell, replies) = mpsc::channel();
         for _ in 0..2 {
             let (tell, runtime) = (tell.clone(), &runtime);
-            scope.spawn(move || tell.send(write(api, runtime, "go", b"")));
+            scope.spawn(move || drop(tell.send(write(api, runtime, "go", b""))));
         }
         // One of them finds the queue full, so the other one is in it.
         let reply = replies.recv().expect("a reply");
@@ -153,7 +153,7 @@ fn one_that_waited_for_its_place_finds_its_runtime_paused() {
         let (tell, replies) = mpsc::channel();
         for _ in 0..2 {
             let (tell, runtime) = (tell.clone(), &runtime);
-            scope.spawn(move || tell.send(read(api, runtime, "file")));
+            scope.spawn(move || drop(tell.send(read(api, runtime, "file"))));
         }
         assert_eq!(replies.recv().expect("a reply").status, 429);
         operate(&server, &runtime, "pause");

@@ -5,7 +5,7 @@ use crate::cell::command::MAX_ENCODED;
 use crate::image;
 use crate::resources::{CellResources, MIB, RuntimeResources};
 use crate::warden::protocol::{
-    Busy, Failure, MAX_IDS, MAX_MESSAGE, MAX_NAMES, Reply, Request, RuntimeSpec, TerminalSize,
+    Busy, Failure, MAX_IDS, MAX_NAMES, Reply, Request, RuntimeSpec, TerminalSize,
 };
 use crate::warden::server::catalogue::Operation;
 use crate::warden::server::{Warden, disk, policy};
