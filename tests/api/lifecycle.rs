@@ -98,7 +98,7 @@ fn a_body_may_be_absent_or_an_object_and_nothing_else() {
     let runtime = runtime();
     let path = format!("/v1/runtimes/{}/stop", runtime.id);
     let post = |body: &str| api().post_bytes(&path, "application/json", body.as_bytes());
-    for body in ["[]", "3", "\"x\"", "null"] {
+    for body in ["[]", "3", "\"x\""] {
         assert_error(&post(body), 422, "invalid_argument");
     }
     assert_error(&post("{"), 400, "invalid_argument");
@@ -112,7 +112,7 @@ fn a_body_may_be_absent_or_an_object_and_nothing_else() {
         "running",
         "a refused request did something"
     );
-    for body in ["", "{}", "{\"later\":1}"] {
+    for body in ["", "null", "{}", "{\"later\":1}"] {
         assert_eq!(post(body).data(200)["status"], "shutdown");
     }
 }

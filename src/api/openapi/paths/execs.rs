@@ -1,7 +1,9 @@
 //! Commands and their records.
 
 use crate::api::openapi::errors::{Fails, JsonBody, Work};
-use crate::api::openapi::schemas::common::{Data, Empty, IdempotencyKey, List, Paging, RuntimeKey};
+use crate::api::openapi::schemas::common::{
+    Data, Empty, IdempotencyKey, List, Paging, RawBytes, RuntimeKey,
+};
 use crate::api::openapi::schemas::exec::{ExecAnswer, ExecRequest};
 use crate::api::openapi::schemas::record::{ExecFilter, ExecRecord, OutputRange};
 
@@ -90,7 +92,7 @@ pub fn cancel_exec() {}
     get, path = "/v1/execs/{id}/output", tag = "execs",
     params(("id" = String, Path, description = "The exec's id", min_length = 1), OutputRange),
     responses(
-        (status = 200, description = "The bytes.", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 200, description = "The bytes.", body = RawBytes, content_type = "application/octet-stream"),
         Fails<404>, Fails<422>, Work,
     ),
 )]

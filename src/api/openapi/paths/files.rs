@@ -1,7 +1,7 @@
 //! Files of a runtime.
 
 use crate::api::openapi::errors::{Fails, Work};
-use crate::api::openapi::schemas::common::RuntimeKey;
+use crate::api::openapi::schemas::common::{RawBytes, RuntimeKey};
 use utoipa::IntoParams;
 
 /// Which file.
@@ -20,7 +20,7 @@ struct FilePath {
     get, path = "/v1/runtimes/{runtime}/files", tag = "files",
     params(RuntimeKey, FilePath),
     responses(
-        (status = 200, description = "Its bytes.", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 200, description = "Its bytes.", body = RawBytes, content_type = "application/octet-stream"),
         Fails<403>, Fails<404>, Fails<409>, Fails<422>, Fails<429>, Fails<504>, Work,
     ),
 )]
@@ -47,7 +47,7 @@ pub fn head_file() {}
 #[utoipa::path(
     put, path = "/v1/runtimes/{runtime}/files", tag = "files",
     params(RuntimeKey, FilePath),
-    request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream", description = "Its bytes."),
+    request_body(content = Option<RawBytes>, content_type = "application/octet-stream", description = "Its bytes."),
     responses(
         (status = 204, description = "It is stored."),
         Fails<400>, Fails<403>, Fails<404>, Fails<409>, Fails<413>, Fails<415>, Fails<422>, Fails<429>,

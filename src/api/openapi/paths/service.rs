@@ -1,7 +1,7 @@
 //! The server itself.
 
 use crate::api::openapi::errors::Fails;
-use crate::api::openapi::schemas::common::Data;
+use crate::api::openapi::schemas::common::{Data, RawBytes};
 use utoipa::ToSchema;
 
 /// That the server answers.
@@ -65,7 +65,7 @@ pub fn docs() {}
     params(("file" = inline(DocsFile), Path, description = "Its name")),
     responses(
         (status = 200, description = "The file.", content(
-            (String = "text/css"), (String = "text/javascript"), (Vec<u8> = "image/png"),
+            (String = "text/css"), (String = "text/javascript"), (RawBytes = "image/png"),
         )),
         Fails<404>,
     ),

@@ -41,6 +41,11 @@ pub struct Pagination {
 #[derive(ToSchema)]
 pub struct Empty {}
 
+/// Bytes as they are.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct RawBytes(#[allow(dead_code)] Vec<u8>);
+
 /// Which page of a list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
