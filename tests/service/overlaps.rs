@@ -90,7 +90,7 @@ fn a_start_that_the_warden_has_no_room_for_is_answered() {
         leave_room(warden, room);
         let (api, id) = (server.api.clone(), runtime.id.clone());
         let (tell, answer) = std::sync::mpsc::channel();
-        std::thread::spawn(move || tell.send(operate(&api, &id, "start")));
+        std::thread::spawn(move || drop(tell.send(operate(&api, &id, "start"))));
         let reply = answer.recv_timeout(bound(20_000));
         limit(warden, 1024);
         let reply = reply.unwrap_or_else(|_| panic!("room for {room}: no answer"));
@@ -131,7 +131,7 @@ fn a_stop_of_what_was_paused_while_it_was_mounted_ends_once() {
             // The disk may still be on its way out, which the start waits for, and is answered.
             let (api, id) = (server.api.clone(), runtime.id.clone());
             let (tell, answer) = std::sync::mpsc::channel();
-            std::thread::spawn(move || tell.send(operate(&api, &id, "start")));
+            std::thread::spawn(move || drop(tell.send(operate(&api, &id, "start"))));
             match answer.recv_timeout(bound(20_000)) {
                 Ok(reply) => drop(reply.data(200)),
                 Err(_) => {
