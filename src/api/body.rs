@@ -74,12 +74,13 @@ impl JsonBody {
             .map_err(|problem| ApiError::invalid(StatusCode::BAD_REQUEST, problem))
     }
 
-    /// The JSON, where there is any.
+    /// The JSON, where there is any: `null` is none.
     pub fn json_or_empty(&self) -> Result<Option<&RawValue>, ApiError> {
         if self.bytes.is_empty() {
             return Ok(None);
         }
-        self.json().map(Some)
+        let raw = self.json()?;
+        Ok((raw.get() != "null").then_some(raw))
     }
 }
 

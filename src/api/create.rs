@@ -179,10 +179,8 @@ fn egress(fields: &Fields<'_>) -> Result<Option<Egress>, Invalid> {
         }
         Ok(hosts)
     };
-    let enabled = match policy.boolean("enabled")? {
-        Some(enabled) => enabled,
-        None => policy.boolean("intercept_enabled")?.unwrap_or(true),
-    };
+    let older = policy.boolean("intercept_enabled")?;
+    let enabled = policy.boolean("enabled")?.or(older).unwrap_or(true);
     Ok(Some(Egress {
         mode,
         allowed_hosts: hosts("allowed_hosts")?,

@@ -200,7 +200,9 @@ impl From<RuntimeError> for ApiError {
             RuntimeError::NothingToKeep { filesystem, .. } => {
                 Self::new(Code::FailedPrecondition, text).detail("filesystem", filesystem)
             }
-            RuntimeError::StillCreating(_) => Self::new(Code::FailedPrecondition, text),
+            RuntimeError::StillCreating(_) | RuntimeError::ProfileGone => {
+                Self::new(Code::FailedPrecondition, text)
+            }
             RuntimeError::CheckpointNotFound(_) => Self::new(Code::NotFound, text),
             RuntimeError::Busy(_) | RuntimeError::CheckpointBusy(_) => {
                 Self::new(Code::Unavailable, text).detail("reason", "busy")
@@ -299,10 +301,7 @@ fn refused(error: &WardenError) -> ApiError {
             Code::FailedPrecondition,
             "the runtime's image does not exist any more",
         ),
-        Failure::UnknownProfile => ApiError::new(
-            Code::FailedPrecondition,
-            "the runtime's sandbox profile does not exist any more",
-        ),
+        Failure::UnknownProfile => RuntimeError::ProfileGone.into(),
         Failure::BadImage(why) => ApiError::new(
             Code::FailedPrecondition,
             format!("the runtime's image can't be used: {why}"),

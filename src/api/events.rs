@@ -13,9 +13,14 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use std::convert::Infallible;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Silence after which a comment shows that the server is there.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// How long a command that names a working directory may turn out to be impossible before its events begin. They begin
+/// earlier where there is one.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What a client wants that asks for events.
 #[derive(Debug)]
@@ -52,14 +57,21 @@ pub fn wanted(
     Ok(Some(Events { cap }))
 }
 
-/// Starts a command and answers with its events. What goes wrong until it has started is a normal error.
-pub async fn respond(app: &App, wanted: Wanted, events: Events) -> Result<Response, ApiError> {
+/// Starts a command and answers with its events. What goes wrong until it has started is a normal error, unless that takes
+/// longer than until `begin`.
+pub async fn respond(
+    app: &App,
+    wanted: Wanted,
+    events: Events,
+    begin: Instant,
+) -> Result<Response, ApiError> {
     let Wanted {
         tenant,
         runtime,
         request,
         body,
     } = wanted;
+    let names_cwd = request.cwd.is_some();
     let (runtime, mut exec) = execs::check(app, tenant, &runtime, |settings, identity, bounds| {
         request.validate(settings, identity, bounds)
     })
@@ -71,11 +83,12 @@ pub async fn respond(app: &App, wanted: Wanted, events: Events) -> Result<Respon
     let permit = app.executor.admit(&runtime, &exec).await?;
     drop(body);
     let detach = exec.detach;
+    let grace = if names_cwd { GRACE } else { Duration::ZERO };
     let stdin = exec.stdin.take().map_or(Input::Nothing, Input::Bytes);
-    let (mut execution, output) = execs::start_live(app, permit, runtime, exec, stdin);
-    execution.started().await?;
+    let (execution, output) = execs::start_live(app, permit, runtime, exec, stdin);
     // Dropped with the connection, and the command with it.
-    let follow = Follow::new(output, execution, events.cap, detach);
+    let mut follow = Follow::new(output, execution, events.cap, detach);
+    follow.begin(begin, grace).await?;
     let events = unfold(Some(follow), |follow| async {
         let mut follow = follow?;
         let (frame, follow) = match follow.next().await {

@@ -98,16 +98,19 @@ async fn find(app: &App, wanted: Wanted) -> Result<Found, ApiError> {
     if let Some(mut exec) = app.executor.running(tenant, id, stream) {
         return Ok(match exec.progress.take() {
             Some(progress) => Found::Growing(progress),
+            None if exec.streamed => return Err(not_kept()),
             None => Found::Hidden(exec),
         });
     }
     let records = app.executor.records();
     let record = records.get(tenant, id).await?.ok_or_else(not_found)?;
     let kept = records.output(&record, stream).await?;
-    kept.map(Found::Ended).ok_or_else(|| {
-        let message = "the output of this exec is not kept, or not any more";
-        ApiError::new(Code::NotFound, message).detail("reason", "output_not_kept")
-    })
+    kept.map(Found::Ended).ok_or_else(not_kept)
+}
+
+fn not_kept() -> ApiError {
+    let message = "the output of this exec is not kept, or not any more";
+    ApiError::new(Code::NotFound, message).detail("reason", "output_not_kept")
 }
 
 fn length(kept: &Kept) -> u64 {

@@ -114,8 +114,8 @@ async fn write_all(
             return Ok(());
         }
         let all = app.executor.records();
-        let next = all.list(tenant, filter.clone(), Some(last), 0, BATCH as u64);
-        records = next.await?.0;
+        let next = all.list_after(tenant, filter.clone(), last, BATCH as u64);
+        records = next.await?;
     }
     text += &format!("],\"pagination\":{}}}", pagination(end));
     let _ = to.send(Ok(text.into())).await;
@@ -197,7 +197,8 @@ fn view(app: &App, record: &Record) -> Value {
         [stdout_bytes, stderr_bytes] = app.executor.written(record.id);
     }
     let truncated = |bytes: Option<u64>, kept| bytes.map(|bytes| bytes > kept);
-    let ended = report.exit_code.is_some();
+    // Of what goes to a client as it comes there is no cap here.
+    let capped = report.exit_code.is_some() && !report.streamed;
     json!({
         "exec_id": record.id,
         "runtime_id": record.runtime,
@@ -214,8 +215,8 @@ fn view(app: &App, record: &Record) -> Value {
         "oom_killed": record.outcome == "oom_killed",
         "stdout_bytes": stdout_bytes,
         "stderr_bytes": stderr_bytes,
-        "stdout_truncated": ended.then(|| truncated(stdout_bytes, report.stdout_kept)),
-        "stderr_truncated": ended.then(|| truncated(stderr_bytes, report.stderr_kept)),
+        "stdout_truncated": capped.then(|| truncated(stdout_bytes, report.stdout_kept)),
+        "stderr_truncated": capped.then(|| truncated(stderr_bytes, report.stderr_kept)),
         "output_kept": record.output_kept(),
         "usage": report.usage.map(UsageView::from),
         "error": report.error,

@@ -13,11 +13,11 @@ use super::runtimes::Key;
 use super::slow;
 use crate::config::ExecBounds;
 use crate::exec::{
-    ExecError, ExecRequest, Execution, Identity, Input, Io, Kept, LiveOutput, OutputEncoding,
-    Permit, Start, Stream, UNKNOWN, ValidExec,
+    ExecRequest, Execution, Identity, Input, Io, Kept, LiveOutput, OutputEncoding, Permit, Start,
+    Stream, UNKNOWN, ValidExec,
 };
 use crate::runtime::{Invalid, Runtime, Settings};
-use crate::store::KeyRow;
+use crate::store::{ExecFilter, KeyRow};
 use crate::tenant::TenantId;
 use axum::Extension;
 use axum::extract::State;
@@ -26,8 +26,12 @@ use axum::response::Response;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
+
+/// How long a detached exec may take to start before it is answered nevertheless: its runtime is being mounted, or its disk
+/// copied. The record says what becomes of it.
+const START_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a detached exec that names a working directory may turn out to be impossible before it is answered.
 const GRACE: Duration = Duration::from_millis(100);
@@ -52,21 +56,20 @@ pub async fn exec(
     };
     let events = events::wanted(&headers, &wanted.request, key.as_deref())?;
     if let Some(events) = events {
-        return events::respond(&app, wanted, events).await;
+        return events::respond(&app, wanted, events, begin).await;
     }
     let Some(key) = key else {
         let detach = wanted.detach();
         let (mut execution, encoding) = start(&app, wanted, None).await?;
         if let Some(grace) = detach {
-            return Ok(started(&app, execution, grace).await?.into_response());
+            return Ok(started(execution, grace).await?.into_response());
         }
         let ended = async move { Answer::of_finished(execution.finished().await?, encoding) };
         return slow::reply(ended, begin, request_id).await;
     };
-    let runtime = app.runtimes.get(caller.tenant, &wanted.runtime)?;
     let name = Name {
         tenant: caller.tenant,
-        scope: format!("exec {}", runtime.id),
+        scope: format!("exec {}", runtime_id(&app, &wanted).await?),
         key,
     };
     let hash = idempotency::hash(&wanted.request);
@@ -135,12 +138,7 @@ pub async fn check<T>(
     validate: impl FnOnce(&Settings, Identity<'_>, &ExecBounds) -> Result<T, Invalid>,
 ) -> Result<(Arc<Runtime>, T), ApiError> {
     let runtime = app.runtimes.get_running(tenant, runtime).await?;
-    let profile = app.runtimes.profile(&runtime.settings).ok_or_else(|| {
-        ApiError::new(
-            Code::FailedPrecondition,
-            "the runtime's sandbox profile does not exist any more",
-        )
-    })?;
+    let profile = app.runtimes.profile(&runtime.settings)?;
     let identity = Identity {
         user: &profile.user,
         home: &profile.home,
@@ -184,24 +182,16 @@ fn streams(app: &App, exec: &mut ValidExec, exec_id: Uuid) -> Io {
 }
 
 /// Lets a detached exec go on alone, and answers.
-async fn started(app: &App, mut execution: Execution, grace: Duration) -> Result<Answer, ApiError> {
+async fn started(mut execution: Execution, grace: Duration) -> Result<Answer, ApiError> {
     let exec_id = execution.exec_id;
     // From here on a client that hangs up changes nothing.
     execution.detach();
-    let refused = match execution.started().await {
-        Err(error) => Some(error),
+    if let Ok(started) = timeout(START_PATIENCE, execution.started()).await {
+        started?;
         // What is wrong with the working directory shows a moment after the start.
-        Ok(()) => match tokio::time::timeout(grace, execution.finished()).await {
-            Ok(Err(error @ ExecError::Invalid(_))) => Some(error),
-            _ => None,
-        },
-    };
-    if let Some(error) = refused {
-        if error.ran_nothing() {
-            app.executor.records().release_key(exec_id);
-            app.executor.records().forget(exec_id);
+        if let Ok(Err(error)) = timeout(grace, execution.refused()).await {
+            return Err(error.into());
         }
-        return Err(error.into());
     }
     Ok(running(exec_id))
 }
@@ -209,6 +199,27 @@ async fn started(app: &App, mut execution: Execution, grace: Duration) -> Result
 fn running(exec_id: Uuid) -> Answer {
     let data = json!({ "exec_id": exec_id, "outcome": crate::exec::RUNNING });
     Answer::text(json!({ "data": data }).to_string())
+}
+
+/// The id of the runtime that is meant. One that was deleted still has the answers that it gave.
+async fn runtime_id(app: &App, wanted: &Wanted) -> Result<Uuid, ApiError> {
+    let missing = match app.runtimes.get(wanted.tenant, &wanted.runtime) {
+        Ok(runtime) => return Ok(runtime.id),
+        Err(error) => error,
+    };
+    if let Ok(id) = Uuid::parse_str(&wanted.runtime) {
+        return Ok(id);
+    }
+    let named = ExecFilter {
+        runtime: Some(wanted.runtime.clone()),
+        ..ExecFilter::default()
+    };
+    let records = app.executor.records();
+    let (newest, _) = records.list(wanted.tenant, named, None, 0, 1).await?;
+    newest
+        .first()
+        .map(|record| record.runtime)
+        .ok_or_else(|| missing.into())
 }
 
 /// Runs the command of a key, unless that was done before.
@@ -225,7 +236,7 @@ async fn exec_once(app: &App, wanted: Wanted, turn: Turn) -> Result<Answer, ApiE
         () = turn.abandoned() => return Err(nobody_waits()),
     };
     if let Some(grace) = detach {
-        return started(app, execution, grace).await;
+        return started(execution, grace).await;
     }
     let finished = tokio::select! {
         finished = execution.finished() => finished,

@@ -90,6 +90,7 @@ impl<'a> Fields<'a> {
     /// A whole number.
     pub fn whole(&self, name: &str) -> Result<Option<u64>, Invalid> {
         self.read(name, "must be a whole number, not negative")
+            .map(|number| number.map(|Whole(number)| number))
     }
 
     /// True or false.
@@ -186,6 +187,26 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// A whole number as JSON Schema sees it: `2.0` is one.
+struct Whole(u64);
+
+impl<'de> serde::Deserialize<'de> for Whole {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        /// Up to here every whole number is a float.
+        const EXACT: f64 = (1u64 << 53) as f64;
+        let number = serde_json::Number::deserialize(from)?;
+        let float = |float: f64| {
+            let whole = float.fract() == 0.0 && (0.0..=EXACT).contains(&float);
+            whole.then_some(float as u64)
+        };
+        number
+            .as_u64()
+            .or_else(|| number.as_f64().and_then(float))
+            .map(Whole)
+            .ok_or_else(|| serde::de::Error::custom("not a whole number"))
+    }
+}
+
 struct ObjectVisitor {
     known: &'static [&'static str],
 }
@@ -260,12 +281,27 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_number_may_be_written_as_another() {
+        for (number, value) in [
+            ("0", 0),
+            ("1.0", 1),
+            ("1e3", 1000),
+            ("-0.0", 0),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            let json = format!("{{\"number\":{number}}}");
+            let read = with(&json, |f| f.whole("number"));
+            assert_eq!(read, Ok(Some(value)), "{number}");
+        }
+    }
+
+    #[test]
     fn a_wrong_type_names_its_field() {
         for number in [
             "-1",
             "1.5",
-            "1.0",
-            "1e3",
+            "-1.0",
+            "1e30",
             "\"1\"",
             "true",
             "99999999999999999999",

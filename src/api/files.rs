@@ -3,7 +3,7 @@
 use super::App;
 use super::auth::Caller;
 use super::body::{content_length, linger};
-use super::error::{ApiError, Code};
+use super::error::ApiError;
 use super::runtimes::Key;
 use crate::files::{Broken, Download, FilePath, Source, SourceError};
 use crate::runtime::{Invalid, Runtime};
@@ -85,12 +85,7 @@ async fn find(
     path: &[u8],
 ) -> Result<(Arc<Runtime>, FilePath), ApiError> {
     let runtime = app.runtimes.get_with_files(caller.tenant, key).await?;
-    let profile = app.runtimes.profile(&runtime.settings).ok_or_else(|| {
-        ApiError::new(
-            Code::FailedPrecondition,
-            "the runtime's sandbox profile does not exist any more",
-        )
-    })?;
+    let profile = app.runtimes.profile(&runtime.settings)?;
     let path = FilePath::parse(path, &profile.home)?;
     Ok((runtime, path))
 }

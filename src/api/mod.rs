@@ -3,7 +3,7 @@
 //! ```text
 //! server    connections           request_id  ids, error bodies, one log line
 //! routes    paths                 auth, body  extractors: who asks, what with
-//! runtimes, checkpoints, execs, files    handlers
+//! runtimes, checkpoints, execs, files, images    handlers
 //! fields, create, exec_body       JSON → requests of `runtime` and `exec`
 //! stream    exec over WebSocket   events      the same events as SSE
 //! exec_records, exec_output       what is remembered of execs
@@ -30,6 +30,7 @@ mod execs;
 mod fields;
 mod files;
 mod idempotency;
+mod images;
 mod items;
 mod openapi;
 mod query;

@@ -3,7 +3,7 @@
 use super::App;
 use super::auth::Caller;
 use super::error::ApiError;
-use crate::runtime::{Invalid, Page, PageRequest, Scope};
+use crate::runtime::{Invalid, Key, Page, PageRequest, Scope};
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use serde_json::{Value, json};
@@ -52,7 +52,11 @@ impl Params {
     }
 
     /// `limit`, `offset` and `after`: which part of the caller's list of such things is wanted.
-    pub fn page(&self, caller: &Caller, kind: &'static str) -> Result<PageRequest, Invalid> {
+    pub fn page<K: Key>(
+        &self,
+        caller: &Caller,
+        kind: &'static str,
+    ) -> Result<PageRequest<K>, Invalid> {
         let (limit, offset) = (self.get("limit"), self.get("offset"));
         let scope = Scope {
             tenant: caller.tenant.0,

@@ -3,7 +3,8 @@
 use super::auth::Caller;
 use super::error::{ApiError, Code};
 use super::{
-    App, checkpoints, docs, exec_output, exec_records, execs, files, request_id, runtimes, stream,
+    App, checkpoints, docs, exec_output, exec_records, execs, files, images, request_id, runtimes,
+    stream,
 };
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -44,7 +45,7 @@ impl Table {
 }
 
 /// Promised by the contract, and not built yet: 501, so that nobody takes them for a typing error.
-pub const LATER: &[&str] = &["/v1/images", "/metrics"];
+pub const LATER: &[&str] = &["/metrics"];
 
 /// What clients of the hosted product know and this service does not have. All methods and all that is below answer 501.
 pub const NOT_HERE: &[&str] = &[
@@ -108,6 +109,7 @@ pub fn table() -> Table {
             get(exec_records::get).delete(exec_records::cancel),
         )
         .route("/v1/execs/{id}/output", get(exec_output::get))
+        .route("/v1/images", get(images::list))
         .route("/openapi.json", get(docs::description))
         .route("/docs", get(docs::page))
         .route("/docs/{file}", get(docs::file))

@@ -34,6 +34,11 @@ pub struct ExecBounds {
 }
 
 impl ExecBounds {
+    /// Commands of paused runtimes that may be there beside [`ExecBounds::max_execs`].
+    pub fn max_parked(&self) -> u32 {
+        self.max_execs.div_ceil(2)
+    }
+
     pub(super) fn resolve(raw: &RawConfig, host: &Host) -> Result<Self, ConfigError> {
         const MANY: u32 = 100_000;
         let max_execs = within("max_execs", raw.max_execs.unwrap_or(512), 1, MANY)?;

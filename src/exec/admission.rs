@@ -1,13 +1,19 @@
 //! Who may run now: bounds on commands and on the memory that their input and output may take, in each runtime and in
 //! all. A request waits for a bounded time in a bounded queue, first for its runtime's bounds and then for the server's,
 //! so that one busy runtime fills its own queue and not the server's. This is the one place that admits.
+//!
+//! A paused command would hold its place in the server for as long as its owner likes, so it is *parked*: it gives that
+//! place to others, and its time stands still. So many can be parked and no more ([`ExecBounds::max_parked`]), since each
+//! costs the server its descriptors; one beyond that keeps its place, and its time runs on. When it is resumed a parked
+//! command goes on at once, and is the next to get a place.
 
 use crate::config::ExecBounds;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use uuid::Uuid;
 
 /// Memory is set aside in units of this many bytes.
@@ -111,6 +117,7 @@ struct Passed {
 pub struct Admission {
     bounds: ExecBounds,
     server: Arc<Gate>,
+    parking: Arc<Semaphore>,
     // A runtime's gate is here while somebody runs or waits in it.
     runtimes: Mutex<HashMap<Uuid, Arc<Gate>>>,
 }
@@ -123,9 +130,11 @@ impl Admission {
             bounds.max_buffered_bytes,
             bounds.max_queue,
         );
+        let parking = Semaphore::new(bounds.max_parked() as usize);
         Arc::new(Self {
             bounds,
             server,
+            parking: Arc::new(parking),
             runtimes: Mutex::default(),
         })
     }
@@ -155,10 +164,12 @@ impl Admission {
             .await
             .unwrap_or(Err(busy))?;
         Ok(Permit {
-            _slots: (in_runtime.slot, in_server.slot),
+            _in_runtime: in_runtime.slot,
+            in_server: Place::Running(in_server.slot),
+            still: watch::Sender::new(false),
             memory: BufferReservation {
                 _memory: (in_runtime.memory, in_server.memory),
-                _visit: visit,
+                visit,
             },
         })
     }
@@ -173,7 +184,7 @@ impl Admission {
         }
     }
 
-    /// How many commands run.
+    /// How many commands run, beside those that are parked.
     pub fn running(&self) -> usize {
         (self.bounds.max_execs as usize).saturating_sub(self.server.slots.available_permits())
     }
@@ -226,22 +237,83 @@ impl Drop for Visit {
 /// The right to run one command.
 #[derive(Debug)]
 pub struct Permit {
-    _slots: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    _in_runtime: OwnedSemaphorePermit,
+    in_server: Place,
+    still: watch::Sender<bool>,
     memory: BufferReservation,
 }
 
+/// What a command holds of the server.
+#[derive(Debug)]
+enum Place {
+    Running(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit),
+    Parked(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit),
+}
+
 impl Permit {
+    /// Whether the command's time stands still, to be watched.
+    pub fn still(&self) -> watch::Receiver<bool> {
+        self.still.subscribe()
+    }
+
+    /// Does `work`, and meanwhile parks the command whenever `paused` is true.
+    pub async fn during<T>(
+        &mut self,
+        paused: watch::Receiver<bool>,
+        work: impl Future<Output = T>,
+    ) -> T {
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = self.park(paused) => match never {},
+        }
+    }
+
+    async fn park(&mut self, mut paused: watch::Receiver<bool>) -> Infallible {
+        let admission = self.memory.visit.admission.clone();
+        loop {
+            if !becomes(&mut paused, true).await {
+                // Nobody is left who could pause it.
+                return std::future::pending().await;
+            }
+            if let Place::Running(_) = self.in_server
+                && let Ok(place) = admission.parking.clone().try_acquire_owned()
+            {
+                self.in_server = Place::Parked(place);
+            }
+            self.still
+                .send_replace(matches!(self.in_server, Place::Parked(_)));
+            becomes(&mut paused, false).await;
+            self.still.send_replace(false);
+            if let Place::Parked(_) = self.in_server {
+                tokio::select! {
+                    // It fails when the service shuts down.
+                    Ok(place) = admission.server.slots.clone().acquire_owned() => {
+                        self.in_server = Place::Running(place);
+                    }
+                    true = becomes(&mut paused, true) => {}
+                    else => return std::future::pending().await,
+                }
+            }
+        }
+    }
+
     /// Gives the slot back and keeps the memory: the command has ended, its output is still on its way.
     pub fn ended(self) -> BufferReservation {
         self.memory
     }
 }
 
+/// Waits until a flag has a value; false when nobody can set it any more.
+async fn becomes(flag: &mut watch::Receiver<bool>, value: bool) -> bool {
+    flag.wait_for(|now| *now == value).await.is_ok()
+}
+
 /// Memory set aside for input and output; given back on drop.
 #[derive(Debug)]
 pub struct BufferReservation {
     _memory: (OwnedSemaphorePermit, OwnedSemaphorePermit),
-    _visit: Visit,
+    visit: Visit,
 }
 
 /// How many units hold so many bytes. Bounds come from the configuration, which keeps them far below 2^32 units.

@@ -123,6 +123,62 @@ async fn an_ended_command_gives_its_slot_back_and_keeps_its_memory() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_paused_command_gives_its_place_to_others() {
+    let admission = Admission::new(bounds());
+    let paused = watch::Sender::new(false);
+    let mut commands = Vec::new();
+    for n in [1, 1, 2] {
+        let mut permit = admission.admit(runtime(n), 0).await.unwrap();
+        let (still, paused) = (permit.still(), paused.subscribe());
+        let task = tokio::spawn(async move {
+            permit.during(paused, std::future::pending::<()>()).await;
+        });
+        commands.push((task, still));
+    }
+    let still = |n: usize, commands: &[(_, watch::Receiver<bool>)]| *commands[n].1.borrow();
+    assert_eq!(admission.running(), 3);
+    paused.send_replace(true);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    // Two may be parked. The third one keeps its place, and pays with its time.
+    assert_eq!(admission.running(), 1);
+    assert_eq!((0..3).filter(|n| still(*n, &commands)).count(), 2);
+    let other = admission.admit(runtime(3), 0).await.unwrap();
+    let another = admission.admit(runtime(3), 0).await.unwrap();
+    // They go on at once, and get the next places.
+    paused.send_replace(false);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!((0..3).filter(|n| still(*n, &commands)).count(), 0);
+    drop((other, another));
+    assert_eq!(
+        admission.admit(runtime(4), 0).await.unwrap_err(),
+        AdmissionError::ServerBusy
+    );
+    assert_eq!(admission.parking.available_permits(), 2);
+    // Paused again while it waits for its place, it is parked still.
+    paused.send_replace(true);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let others = [
+        admission.admit(runtime(5), 0).await.unwrap(),
+        admission.admit(runtime(5), 0).await.unwrap(),
+    ];
+    for value in [false, true] {
+        paused.send_replace(value);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(admission.parking.available_permits(), 0);
+    }
+    assert_eq!((0..3).filter(|n| still(*n, &commands)).count(), 2);
+    drop(others);
+    for (task, _) in commands {
+        task.abort();
+        let _ = task.await;
+    }
+    assert_eq!(
+        (admission.running(), admission.parking.available_permits()),
+        (0, 2)
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn closing_ends_the_waits_and_admits_nobody() {
     let admission = Admission::new(bounds());
     let _held = [

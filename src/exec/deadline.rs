@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 /// Resolves when `timeout` has passed, not counting what passes while `paused` is true.
-pub(super) async fn time_is_up(timeout: Duration, mut paused: watch::Receiver<bool>) {
+pub(crate) async fn time_is_up(timeout: Duration, mut paused: watch::Receiver<bool>) {
     let mut left = timeout;
     loop {
         // Nobody who could pause is left when the sender is gone.

@@ -20,10 +20,10 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 /// How long mounting the runtime and building the cell may take.
-pub(super) const START_WAIT: Duration = Duration::from_secs(30);
+pub(crate) const START_WAIT: Duration = Duration::from_secs(30);
 
 /// How long a kill may take before the warden is taken to be stuck.
-const KILL_WAIT: Duration = Duration::from_secs(30);
+pub(crate) const KILL_WAIT: Duration = Duration::from_secs(30);
 
 /// What the task of a command is given.
 pub(super) struct Job {
@@ -43,7 +43,7 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
     let Job {
         exec_id,
         warden,
-        permit,
+        mut permit,
         runtime,
         exec,
         io,
@@ -65,8 +65,9 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
     let mut starting = warden.exec(request).map_err(ExecError::Start)?;
     // The warden hears of it before it hears of whatever changes the status now.
     drop(running);
-    let late = time_is_up(START_WAIT, runtime.paused());
-    let launch = until_started(&mut starting, late, cancelled.as_mut()).await;
+    let late = time_is_up(START_WAIT, permit.still());
+    let launch = until_started(&mut starting, late, cancelled.as_mut());
+    let launch = permit.during(runtime.paused(), launch).await;
     let mut running = starting.running();
     let (streams, early) = match launch {
         Launch::Started(streams, early) => (streams, early),
@@ -82,14 +83,17 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
 
     let cancelled = async {
         if early.is_none() {
-            if let Some(control) = control {
-                let _ = started.send(control);
-            }
             cancelled.await;
         }
     };
-    let timeout = time_is_up(exec.timeout, runtime.paused());
-    let (ended, killed) = until_ended(&mut running, timeout, cancelled).await;
+    if let Some(control) = control
+        && early.is_none()
+    {
+        let _ = started.send(control);
+    }
+    let timeout = time_is_up(exec.timeout, permit.still());
+    let ended = until_ended(&mut running, timeout, cancelled);
+    let (ended, killed) = permit.during(runtime.paused(), ended).await;
     let duration = began.elapsed();
     let Some(ended) = ended else {
         return Err(not_killed(exec_id, running, permit));
@@ -126,7 +130,7 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
 }
 
 /// What came of the wait for a command's start.
-enum Launch {
+pub(crate) enum Launch {
     /// It runs; or it was killed before, and its end follows.
     Started(Streams, Option<Early>),
     /// It never runs.
@@ -136,7 +140,7 @@ enum Launch {
 }
 
 /// Why a command was killed before it ran.
-enum Early {
+pub(crate) enum Early {
     /// Nobody wants it any more.
     Cancelled,
     /// It took too long.
@@ -144,7 +148,7 @@ enum Early {
 }
 
 /// Waits until the command is let go, and kills it when nobody wants it any more or that takes too long.
-async fn until_started(
+pub(crate) async fn until_started(
     starting: &mut Starting,
     late: impl Future<Output = ()>,
     cancelled: impl Future<Output = ()>,
@@ -201,6 +205,8 @@ pub(super) struct Stop {
     pub(super) abandoned: oneshot::Receiver<()>,
     /// Somebody cancels it by its id.
     pub(super) cancelled: watch::Receiver<bool>,
+    /// The service stops: commands may end, but nobody can resume those of a paused runtime.
+    pub(super) draining: watch::Receiver<bool>,
     pub(super) shutdown: watch::Receiver<bool>,
 }
 
@@ -212,10 +218,16 @@ impl Stop {
                 std::future::pending().await
             }
         };
+        let runtime = &self.runtime;
+        let held = async {
+            raised(&mut self.draining).await;
+            runtime.until_paused().await;
+        };
         tokio::select! {
             () = abandoned => {}
+            () = held => {}
             () = raised(&mut self.cancelled) => {}
-            _ = self.runtime.stopped_running() => {}
+            _ = runtime.stopped_running() => {}
             () = raised(&mut self.shutdown) => {}
         }
     }

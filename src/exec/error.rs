@@ -60,6 +60,22 @@ pub enum ExecError {
 }
 
 impl ExecError {
+    /// Whether it tells a client the exec's id, so that there must be a record of it.
+    pub fn names_record(&self) -> bool {
+        match self {
+            Self::Admission(_)
+            | Self::Invalid(_)
+            | Self::Record(_)
+            | Self::Runtime(_)
+            | Self::Start(_) => false,
+            Self::Lost { .. }
+            | Self::Late { .. }
+            | Self::NotKilled { .. }
+            | Self::Setup { .. }
+            | Self::Interrupted { .. } => true,
+        }
+    }
+
     /// Whether it is certain that nothing was run: then the request may be tried again.
     pub fn ran_nothing(&self) -> bool {
         match self {

@@ -67,6 +67,7 @@ pub struct Executor {
     admission: Arc<Admission>,
     records: Records,
     live: Live,
+    draining: watch::Sender<bool>,
     cancel: watch::Sender<bool>,
     tasks: watch::Sender<usize>,
 }
@@ -79,6 +80,7 @@ impl Executor {
             admission,
             records,
             live: Live::default(),
+            draining: watch::Sender::new(false),
             cancel: watch::Sender::new(false),
             tasks: watch::Sender::new(0),
         }
@@ -122,7 +124,10 @@ impl Executor {
         let (waiting, abandoned) = oneshot::channel();
         let (tell_started, started) = oneshot::channel();
         let counted = self.busy();
-        let listed = self.live.list(exec_id, runtime.tenant, io.progress());
+        let streamed = exec.live && !exec.detach;
+        let listed = self
+            .live
+            .list(exec_id, runtime.tenant, io.progress(), streamed);
         let row = ExecRow {
             id: exec_id,
             tenant: runtime.tenant.0,
@@ -136,7 +141,7 @@ impl Executor {
             kept: 0,
             in_files: false,
         };
-        let recording = Recording::begin(&self.records, row, key, listed);
+        let recording = Recording::begin(&self.records, row, key, streamed, listed);
         let job = Job {
             exec_id,
             warden: self.warden.clone(),
@@ -145,6 +150,7 @@ impl Executor {
                 runtime: runtime.clone(),
                 abandoned,
                 cancelled: recording.stopped(),
+                draining: self.draining.subscribe(),
                 shutdown: self.cancel.subscribe(),
             },
             runtime,
@@ -166,7 +172,8 @@ impl Executor {
             waiting: Some(waiting),
             started: Some(started),
             control: None,
-            task,
+            ending: Ending::Awaited(task),
+            records: self.records.clone(),
         }
     }
 
@@ -175,9 +182,10 @@ impl Executor {
         Busy::new(&self.tasks)
     }
 
-    /// Admits nobody any more. What runs goes on.
+    /// Admits nobody any more. What runs goes on; what is paused can't any more, and ends as cancelled.
     pub fn close(&self) {
         self.admission.close();
+        self.draining.send_replace(true);
     }
 
     /// Kills everything that runs; each ends as cancelled.
@@ -201,25 +209,78 @@ pub struct Execution {
     waiting: Option<oneshot::Sender<()>>,
     started: Option<oneshot::Receiver<Control>>,
     control: Option<Control>,
-    task: JoinHandle<Result<Finished, ExecError>>,
+    ending: Ending,
+    records: Records,
+}
+
+type End = Result<Finished, ExecError>;
+
+/// What a task ends with. It is waited for in one place, [`Ending::known`], and kept until somebody takes it: asking too
+/// often gives an error and can't be a panic, which would end the whole service.
+#[derive(Debug)]
+enum Ending {
+    Awaited(JoinHandle<End>),
+    Known(Box<End>),
+    Taken,
+}
+
+impl Ending {
+    /// Waits until the end is known. A cancelled wait may be repeated, and so may a finished one.
+    async fn known(&mut self) {
+        if let Self::Awaited(task) = self {
+            // A task that panicked says nothing; its record says `unknown`.
+            *self = task
+                .await
+                .map_or(Self::Taken, |end| Self::Known(end.into()));
+        }
+    }
 }
 
 impl Execution {
-    /// Waits until the cell is accepted.
+    /// Waits until the command runs, or has ended. A cancelled wait may be repeated.
     ///
     /// # Errors
-    /// Why it was not; then the command never runs.
+    /// As [`Execution::refused`].
     pub async fn started(&mut self) -> Result<(), ExecError> {
-        let Some(started) = self.started.take() else {
+        let Some(started) = &mut self.started else {
             return Ok(());
         };
-        match started.await {
-            Ok(control) => {
-                self.control = Some(control);
-                Ok(())
-            }
-            Err(_) => self.finished().await.map(drop),
+        let control = started.await;
+        self.started = None;
+        match control {
+            Ok(control) => self.control = Some(control),
+            // Killed before it ran, which is an end like others, or refused.
+            Err(_) => self.refused().await?,
         }
+        Ok(())
+    }
+
+    /// Waits for the end; fails where there is none to tell, because the command could not be run. A cancelled wait may be
+    /// repeated.
+    ///
+    /// # Errors
+    /// Why it was not run. The client is to be told, and so nothing is remembered of it: no key stands for it, and there is
+    /// no record where the error names none.
+    pub async fn refused(&mut self) -> Result<(), ExecError> {
+        self.ending.known().await;
+        let Ending::Known(end) = &self.ending else {
+            return Ok(());
+        };
+        let Err(error) = &**end else {
+            return Ok(());
+        };
+        if error.ran_nothing() {
+            self.records.release_key(self.exec_id);
+            if !error.names_record() {
+                self.records.forget(self.exec_id);
+            }
+            // Whoever asks next must not find it.
+            if let Err(error) = self.records.flush().await {
+                let error = crate::log::chain(&error);
+                tracing::error!(exec_id = %self.exec_id, error, "forgetting an exec that was refused");
+            }
+        }
+        self.finished().await.map(drop)
     }
 
     /// What can be done to the command; none before it was [`started`](Self::started).
@@ -227,12 +288,14 @@ impl Execution {
         self.control.as_ref()
     }
 
-    /// Waits for the end. A cancelled wait may be repeated, a finished one not.
+    /// Waits for the end and takes it. A cancelled wait may be repeated.
     pub async fn finished(&mut self) -> Result<Finished, ExecError> {
         let exec_id = self.exec_id;
-        (&mut self.task)
-            .await
-            .map_err(|_| ExecError::Interrupted { exec_id })?
+        self.ending.known().await;
+        match std::mem::replace(&mut self.ending, Ending::Taken) {
+            Ending::Known(end) => *end,
+            _ => Err(ExecError::Interrupted { exec_id }),
+        }
     }
 
     /// Kills the command; its end is still to be waited for.

@@ -19,6 +19,7 @@ pub struct Live(Arc<Mutex<HashMap<Uuid, Entry>>>);
 struct Entry {
     tenant: TenantId,
     spools: Spools,
+    streamed: bool,
     stop: watch::Sender<bool>,
 }
 
@@ -27,17 +28,26 @@ struct Entry {
 pub struct LiveExec {
     /// What is in the file so far, where the asked-for output goes to one.
     pub progress: Option<watch::Receiver<Progress>>,
+    /// Its output goes to its client and is kept nowhere.
+    pub streamed: bool,
     stop: watch::Sender<bool>,
 }
 
 impl Live {
     /// Lists an exec until the guard is dropped.
-    pub(super) fn list(&self, id: Uuid, tenant: TenantId, spools: Spools) -> Listed {
+    pub(super) fn list(
+        &self,
+        id: Uuid,
+        tenant: TenantId,
+        spools: Spools,
+        streamed: bool,
+    ) -> Listed {
         let stop = watch::Sender::new(false);
         let stopped = stop.subscribe();
         let entry = Entry {
             tenant,
             spools,
+            streamed,
             stop,
         };
         self.entries().insert(id, entry);
@@ -54,6 +64,7 @@ impl Live {
         let entry = entries.get(&id).filter(|entry| entry.tenant == tenant)?;
         Some(LiveExec {
             progress: entry.spools[stream as usize].clone(),
+            streamed: entry.streamed,
             stop: entry.stop.clone(),
         })
     }

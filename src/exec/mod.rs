@@ -1,4 +1,4 @@
-//! The buffered exec: one command, run in a cell, its output kept up to a cap.
+//! Exec: one command, run in a cell; its output kept up to a cap, read along, or both; and what is remembered of it.
 //!
 //! The types mark how far a request has come; each step needs what the one before it gave:
 //!
@@ -34,6 +34,8 @@ mod text;
 
 pub use admission::{Admission, AdmissionError, BufferReservation, Permit};
 pub use control::Control;
+pub(crate) use deadline::time_is_up;
+pub(crate) use drive::{KILL_WAIT, Launch, START_WAIT, until_started};
 pub use error::ExecError;
 pub use executor::{Busy, Execution, Executor, Finished, Start};
 pub use live::LiveExec;

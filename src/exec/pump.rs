@@ -25,21 +25,32 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
 }
 
-/// Reads `outlet` to its end, or, where nothing is in it, until `stop` turns true or its sender is gone.
+/// Reads that are still done when there is no time left: more than enough for a full pipe, and no end to the patience with
+/// somebody who goes on writing.
+const LAST_READS: usize = 64;
+
+/// Reads `outlet` to its end, or until `stop` turns true or its sender is gone and what was in it is read.
 pub(super) async fn drain(
     outlet: Outlet,
     mut sink: Sink,
     mut stop: watch::Receiver<bool>,
 ) -> Captured {
+    let mut last_reads = LAST_READS;
     loop {
         let ready = tokio::select! {
             biased;
             ready = outlet.readable() => ready,
             () = raised(&mut stop) => break,
         };
+        if *stop.borrow() || stop.has_changed().is_err() {
+            if last_reads == 0 {
+                break;
+            }
+            last_reads -= 1;
+        }
         let ended = match ready {
             Err(_) => true,
-            Ok(()) if sink.waits() => read_piece(&outlet, &mut sink).await,
+            Ok(()) if sink.waits() => read_piece(&outlet, &mut sink, &mut stop).await,
             Ok(()) => read_available(&outlet, &mut sink),
         };
         if ended {
@@ -72,14 +83,14 @@ fn read_available(outlet: &Outlet, sink: &mut Sink) -> bool {
 }
 
 /// Reads one piece and waits until the sink has taken it; true at the end of the pipe.
-async fn read_piece(outlet: &Outlet, sink: &mut Sink) -> bool {
+async fn read_piece(outlet: &Outlet, sink: &mut Sink, stop: &mut watch::Receiver<bool>) -> bool {
     let read = SCRATCH.with_borrow_mut(|scratch| {
         let count = outlet.try_read(&mut scratch[..PIECE])?;
         io::Result::Ok(Bytes::copy_from_slice(&scratch[..count]))
     });
     match read {
         Ok(piece) if piece.is_empty() => return true,
-        Ok(piece) => sink.put(piece).await,
+        Ok(piece) => sink.put(piece, stop).await,
         Err(error) => return !again(&error),
     }
     false

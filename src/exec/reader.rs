@@ -1,10 +1,13 @@
 //! A command's streams in the hands of somebody who reads along and perhaps writes: bounded channels in both directions.
+//! What a command leaves in its pipes when it ends is little, and waits for its reader here, so that nobody else has to.
 
 use super::outputs::{Outputs, Stream};
+use super::pump::raised;
 use super::request::ValidExec;
 use super::sink::{Input, Io, Sink};
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use uuid::Uuid;
 
 /// Pieces that wait for the reader, per stream; one more is in the pump's hands.
@@ -14,12 +17,84 @@ const OUTPUT_QUEUE: usize = 1;
 /// from being heard, see `api::stream`.
 const INPUT_QUEUE: usize = 4;
 
+/// More pieces that may wait when the command has ended: as much as a pipe can be made to hold, 1 MiB (pipe(7)), or a
+/// terminal holds in its smaller pieces, and some.
+const REST: usize = 32;
+
+/// A piece and its place in the queue.
+type Piece = (Bytes, OwnedSemaphorePermit);
+
+/// The side of an output that the command writes to.
+#[derive(Debug)]
+pub struct LiveSink {
+    pieces: mpsc::UnboundedSender<Piece>,
+    places: Arc<Semaphore>,
+}
+
+/// The reader's side.
+#[derive(Debug)]
+pub struct LiveStream(mpsc::UnboundedReceiver<Piece>);
+
+/// The bound on what waits for a reader.
+#[derive(Debug)]
+pub(super) struct Bound(Arc<Semaphore>);
+
+/// A way from a command to somebody who reads along, on which `places` pieces may wait.
+pub fn live_output(places: usize) -> (LiveSink, LiveStream) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let sink = LiveSink {
+        pieces: sender,
+        places: Arc::new(Semaphore::new(places)),
+    };
+    (sink, LiveStream(receiver))
+}
+
+impl LiveSink {
+    /// Hands a piece on when there is a place for it; false when the reader is gone, and when there is no place and `stop`
+    /// is raised.
+    pub(super) async fn send(&self, piece: Bytes, stop: &mut watch::Receiver<bool>) -> bool {
+        let place = tokio::select! {
+            biased;
+            () = self.pieces.closed() => return false,
+            place = self.places.clone().acquire_owned() => place,
+            () = raised(stop) => return false,
+        };
+        // The semaphore is never closed.
+        place.is_ok_and(|place| self.pieces.send((piece, place)).is_ok())
+    }
+
+    pub(super) fn bound(&self) -> Bound {
+        Bound(self.places.clone())
+    }
+}
+
+impl LiveStream {
+    /// The next piece; none after the last one. Nothing is lost when the wait is cancelled.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        self.0.recv().await.map(|(piece, _place)| piece)
+    }
+
+    /// How many pieces wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Bound {
+    /// Makes room for all that an ended command has left. It is a bound still: a process that was handed the pipe, in
+    /// another cell of the runtime, may go on writing.
+    pub(super) fn make_room(&self) {
+        self.0.add_permits(REST);
+    }
+}
+
 /// Both outputs, in pieces of at most [`PIECE`](super::PIECE), as they come.
 #[derive(Debug)]
 pub struct LiveOutput {
     // None after its end.
-    stdout: Option<mpsc::Receiver<Bytes>>,
-    stderr: Option<mpsc::Receiver<Bytes>>,
+    stdout: Option<LiveStream>,
+    stderr: Option<LiveStream>,
     /// Whose turn it is where both have something.
     turn: Stream,
 }
@@ -58,9 +133,9 @@ impl LiveOutput {
 }
 
 /// What comes next; never anything after the end.
-async fn receive(channel: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
+async fn receive(channel: &mut Option<LiveStream>) -> Option<Bytes> {
     match channel {
-        Some(channel) => channel.recv().await,
+        Some(channel) => channel.next().await,
         None => std::future::pending().await,
     }
 }
@@ -74,8 +149,8 @@ pub fn live_input() -> (mpsc::Sender<Bytes>, Input) {
 impl Io {
     /// Lets somebody read along with what these sinks get.
     pub fn live(self) -> (Self, LiveOutput) {
-        let (stdout, read_stdout) = mpsc::channel(OUTPUT_QUEUE);
-        let (stderr, read_stderr) = mpsc::channel(OUTPUT_QUEUE);
+        let (stdout, read_stdout) = live_output(OUTPUT_QUEUE);
+        let (stderr, read_stderr) = live_output(OUTPUT_QUEUE);
         let io = Self {
             stdin: self.stdin,
             stdout: self.stdout.with_live(stdout),

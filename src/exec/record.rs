@@ -54,8 +54,9 @@ pub struct Record {
     pub(super) in_files: bool,
 }
 
-/// What is known of an exec's end; stored as JSON, so a new field needs a serde default.
+/// What is known of an exec's end; stored as JSON, `{}` before it, and an older server's without what was added later.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Report {
     /// As in the answer.
     pub exit_code: Option<u8>,
@@ -75,6 +76,9 @@ pub struct Report {
     pub usage: Option<Usage>,
     /// Why it was not run.
     pub error: Option<String>,
+    /// Its output went to the client of its stream and was never to be kept.
+    #[serde(default)]
+    pub streamed: bool,
 }
 
 impl Record {
@@ -85,7 +89,7 @@ impl Record {
 
     /// Whether its output can be read, as far as it was below the cap.
     pub fn output_kept(&self) -> bool {
-        self.kept >= self.report.stdout_kept + self.report.stderr_kept
+        !self.report.streamed && self.kept >= self.report.stdout_kept + self.report.stderr_kept
     }
 }
 
@@ -130,7 +134,7 @@ pub(super) fn ended(
         Ok(finished) => return Some((finished.verdict.outcome.as_str(), finished.into())),
         Err(error) => error,
     };
-    let told = detached || matches!(error, ExecError::Setup { .. } | ExecError::Late { .. });
+    let told = detached || error.names_record();
     match error.ran_nothing() {
         false => Some((UNKNOWN, Report::default())),
         true if told => {
@@ -157,6 +161,7 @@ impl From<&Finished> for Report {
             stderr_kept: finished.stderr.kept_bytes,
             usage: Some(finished.usage),
             error: None,
+            streamed: false,
         }
     }
 }
@@ -172,6 +177,12 @@ mod tests {
         let after = jiff::Timestamp::now().as_millisecond();
         assert!((before..=after + 1).contains(&at), "{before} {at} {after}");
         assert_eq!(started_at(crate::store::first_id_at(at)), at);
+    }
+
+    #[test]
+    fn what_is_not_stored_yet_is_nothing() {
+        let report: Report = serde_json::from_str("{}").unwrap();
+        assert_eq!(report, Report::default());
     }
 
     #[test]

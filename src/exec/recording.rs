@@ -18,17 +18,24 @@ pub(super) struct Recording {
     row: Option<ExecRow>,
     /// A key stands for this exec.
     keyed: bool,
+    streamed: bool,
     listed: Listed,
 }
 
 impl Recording {
-    /// Notes that `row` runs. A detached exec and one with a key are durable.
+    /// Notes that `row` runs. A detached exec and one with a key are durable. The output of one that is `streamed` is kept
+    /// nowhere.
     pub(super) fn begin(
         records: &Records,
-        row: ExecRow,
+        mut row: ExecRow,
         key: Option<KeyRow>,
+        streamed: bool,
         listed: Listed,
     ) -> Self {
+        row.report = stored(&Report {
+            streamed,
+            ..Report::default()
+        });
         let keyed = key.is_some();
         let durable = keyed || row.detached;
         records.put(with_output(row.clone(), Default::default()), key, durable);
@@ -36,6 +43,7 @@ impl Recording {
             records: records.clone(),
             row: Some(row),
             keyed,
+            streamed,
             listed,
         }
     }
@@ -80,6 +88,7 @@ impl Recording {
     }
 
     fn put(&self, row: ExecRow, outcome: &str, mut report: Report, output: [Bytes; 2]) {
+        report.streamed = self.streamed;
         let spools = self.listed.progress();
         if let [Some(stdout), Some(stderr)] = spools {
             // Known even where the end is not.
@@ -88,7 +97,7 @@ impl Recording {
         let row = ExecRow {
             outcome: outcome.to_owned(),
             ended_at: (outcome != UNKNOWN).then(|| jiff::Timestamp::now().as_millisecond()),
-            report: serde_json::to_string(&report).unwrap_or_else(|_| "{}".into()),
+            report: stored(&report),
             kept: report.stdout_kept + report.stderr_kept,
             in_files: spools.iter().flatten().any(|spool| spool.kept > 0),
             ..row
@@ -104,6 +113,11 @@ impl Drop for Recording {
             self.put(row, UNKNOWN, Report::default(), Default::default());
         }
     }
+}
+
+fn stored(report: &Report) -> String {
+    // Plain numbers and strings: this can't fail.
+    serde_json::to_string(report).unwrap_or_else(|_| "{}".into())
 }
 
 fn with_output(row: ExecRow, output: [Bytes; 2]) -> ExecWrite {

@@ -176,6 +176,18 @@ impl Records {
         Ok((records, page))
     }
 
+    /// Those of the list that follow `after`; see [`Store::execs_after`].
+    pub async fn list_after(
+        &self,
+        tenant: TenantId,
+        filter: ExecFilter,
+        after: Uuid,
+        limit: u64,
+    ) -> Result<Vec<Record>, StoreError> {
+        let rows = self.0.store.execs_after(tenant.0, filter, after, limit);
+        Ok(rows.await?.into_iter().map(Record::from).collect())
+    }
+
     /// An output as far as it is kept; None when it is not, or no more.
     pub async fn output(
         &self,

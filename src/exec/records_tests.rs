@@ -279,3 +279,32 @@ async fn old_records_go_unless_a_key_stands_for_them() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn the_parts_of_a_list_are_the_list() {
+    let fixture = Fixture::new().await;
+    let records = fixture.open(1 << 20).await;
+    let [mine, _] = fixture.tenants;
+    for n in 0..7 {
+        records.put(fixture.ended(n, 0), None, false);
+    }
+    let exited = ExecFilter {
+        outcomes: vec!["exited".to_owned()],
+        ..ExecFilter::default()
+    };
+    for filter in [ExecFilter::default(), exited] {
+        let all = records.list(mine, filter.clone(), None, 0, 100);
+        let all = all.await.unwrap().0;
+        assert_eq!(all.len(), 7);
+        let first = records.list(mine, filter.clone(), None, 0, 3);
+        let mut found = first.await.unwrap().0;
+        while let Some(last) = found.last().map(|record| record.id) {
+            let more = records.list_after(mine, filter.clone(), last, 3);
+            match more.await.unwrap() {
+                more if more.is_empty() => break,
+                more => found.extend(more),
+            }
+        }
+        assert_eq!(found, all);
+    }
+}

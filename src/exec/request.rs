@@ -205,16 +205,7 @@ impl ExecRequest {
                 ));
             }
         }
-        if self
-            .stdin
-            .as_ref()
-            .is_some_and(|stdin| stdin.contains('\0'))
-        {
-            return Err(Invalid::new(
-                "stdin",
-                "must not contain NUL; send bytes as `stdin_base64`",
-            ));
-        }
+        // Not `stdin`: these are bytes for the command, and the official clients send archives there.
         check_variables("env", &self.env)
     }
 

@@ -11,6 +11,7 @@
 
 use super::live::Spools;
 use super::outputs::{Outputs, Stream};
+use super::reader::{Bound, LiveSink};
 use super::request::ValidExec;
 use super::spool::{Progress, Spool};
 use bytes::Bytes;
@@ -28,18 +29,11 @@ pub struct Captured {
     pub total: u64,
 }
 
-impl Captured {
-    /// Whether there was more than was kept.
-    pub fn truncated(&self) -> bool {
-        self.total > self.kept_bytes
-    }
-}
-
 /// The way of one output stream.
 #[derive(Debug)]
 pub struct Sink {
     keep: Keep,
-    live: Option<mpsc::Sender<Bytes>>,
+    live: Option<LiveSink>,
     total: u64,
 }
 
@@ -73,9 +67,14 @@ impl Sink {
 
     /// Gives every byte to `live` as well, in pieces of at most [`PIECE`](super::pump::PIECE). When its receiver is gone
     /// the rest is only kept and counted.
-    pub fn with_live(mut self, live: mpsc::Sender<Bytes>) -> Self {
+    pub fn with_live(mut self, live: LiveSink) -> Self {
         self.live = Some(live);
         self
+    }
+
+    /// What makes it wait for its reader, where it has one.
+    pub(super) fn bound(&self) -> Option<Bound> {
+        self.live.as_ref().map(LiveSink::bound)
     }
 
     fn progress(&self) -> Option<watch::Receiver<Progress>> {
@@ -98,14 +97,14 @@ impl Sink {
         }
     }
 
-    /// Takes bytes and waits for the file and for the reader.
-    pub(super) async fn put(&mut self, bytes: Bytes) {
+    /// Takes bytes and waits for the file, and for the reader until `stop` is raised.
+    pub(super) async fn put(&mut self, bytes: Bytes, stop: &mut watch::Receiver<bool>) {
         self.take(&bytes);
         if let Keep::File(spool) = &mut self.keep {
             spool.put(bytes.clone()).await;
         }
         if let Some(live) = &self.live
-            && live.send(bytes).await.is_err()
+            && !live.send(bytes, stop).await
         {
             self.live = None;
         }

@@ -3,6 +3,7 @@
 use super::write::SourceError;
 use crate::cell::file::Refusal;
 use crate::exec::AdmissionError;
+use crate::runtime::RuntimeError;
 use crate::warden::client::WardenError;
 
 /// Why there is no file.
@@ -11,6 +12,9 @@ pub enum FileError {
     /// It was not admitted.
     #[error("{}", admission(*.0))]
     Admission(#[from] AdmissionError),
+    /// The runtime was paused or deleted while it waited for its place.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
     /// The runtime keeps no files.
     #[error(
         "runtime '{0}' has no file system of its own to write to (`filesystem` is not `persistent`)"
@@ -49,7 +53,7 @@ pub enum FileError {
     /// The service stops.
     #[error("the service is shutting down")]
     ShuttingDown,
-    /// The cell let us wait: the runtime is paused, or starved.
+    /// The cell let us wait: the runtime is starved, or its disk slow.
     #[error("the runtime did not answer within {0} seconds")]
     Silent(u64),
     /// The warden did not open the cell.

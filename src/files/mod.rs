@@ -134,3 +134,46 @@ impl Files {
         Duration::from_secs(self.bounds.file_idle_secs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, RawConfig};
+    use crate::exec::AdmissionError;
+    use crate::runtime::{Status, test_runtime};
+    use crate::sys::packet;
+    use crate::warden::client::WardenError;
+    use tokio::sync::mpsc;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_free_when_its_cell_is_gone() {
+        let (keep, replacements) = mpsc::unbounded_channel();
+        // A warden that never answers.
+        let (ours, theirs) = packet::pair().unwrap();
+        let warden = Warden::connect(ours, replacements).unwrap();
+        let config = Config::resolve(RawConfig::default()).unwrap();
+        let bounds = FileBounds {
+            max_file_transfers_per_runtime: 1,
+            ..config.files
+        };
+        let files = Files::new(warden, bounds, &config.exec);
+        let runtime = test_runtime(Status::Running);
+        let path = FilePath::parse(b"/file", "/").unwrap();
+        let read = async || files.read(runtime.clone(), path.clone()).await.unwrap_err();
+        assert!(matches!(read().await, FileError::Silent(_)));
+        // The kill, too, was given up long ago.
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let refused = read().await;
+        assert!(
+            matches!(refused, FileError::Admission(AdmissionError::RuntimeBusy)),
+            "{refused:?}"
+        );
+        // With the warden every cell is gone, and no other one comes.
+        drop((theirs, keep));
+        let error = read().await;
+        assert!(
+            matches!(error, FileError::Start(WardenError::Lost)),
+            "{error:?}"
+        );
+    }
+}

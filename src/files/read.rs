@@ -1,6 +1,6 @@
 //! From a file in a runtime to a client.
 
-use super::session::Session;
+use super::session::{Clock, Session};
 use super::{FileError, FilePath};
 use crate::cell::file::{Operation, Report};
 use crate::runtime::Runtime;
@@ -37,13 +37,13 @@ pub(super) async fn serve(
     path: FilePath,
     most: u64,
     idle: Duration,
-    tell: oneshot::Sender<Result<Download, FileError>>,
+    mut tell: oneshot::Sender<Result<Download, FileError>>,
 ) {
     let operation = Operation::Read(path.as_c_str().to_owned());
-    let opened = Session::open(&warden, &runtime, &operation, idle).await;
+    let opened = Session::open(&warden, &runtime, &operation, idle, tell.closed()).await;
     let (mut session, bytes) = match opened {
         Ok((session, _, bytes)) => (session, bytes),
-        Err(error) => return drop(tell.send(Err(error))),
+        Err(unopened) => return unopened.tell(tell).await,
     };
     let (send, pieces) = mpsc::channel(1);
     let answer = match session.report().await {
@@ -57,7 +57,7 @@ pub(super) async fn serve(
         Err(error) => Err(error),
     };
     let size = answer.as_ref().map_or(0, |download| download.size);
-    if tell.send(answer).is_ok() && pump(bytes, size, &send, idle).await {
+    if tell.send(answer).is_ok() && pump(bytes, size, &send, session.clock()).await {
         drop(send);
         return session.close().await;
     }
@@ -69,7 +69,7 @@ async fn pump(
     mut file: pipe::Receiver,
     mut left: u64,
     client: &mpsc::Sender<Result<Bytes, Broken>>,
-    idle: Duration,
+    clock: &Clock,
 ) -> bool {
     while left > 0 {
         let wanted = left.min(PIECE) as usize;
@@ -78,15 +78,18 @@ async fn pump(
         let read = tokio::select! {
             biased;
             () = client.closed() => return false,
-            read = timeout(idle, read) => read,
+            read = clock.bound(read) => read,
         };
         if !matches!(read, Ok(Ok(1..))) {
-            let _ = timeout(idle, client.send(Err(Broken))).await;
+            let _ = timeout(clock.idle(), client.send(Err(Broken))).await;
             return false;
         }
         let piece = piece.into_inner().freeze();
         left -= piece.len() as u64;
-        if !matches!(timeout(idle, client.send(Ok(piece))).await, Ok(Ok(()))) {
+        if !matches!(
+            timeout(clock.idle(), client.send(Ok(piece))).await,
+            Ok(Ok(()))
+        ) {
             return false;
         }
     }

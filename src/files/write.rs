@@ -13,7 +13,6 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 
 /// Where the bytes of a file come from.
 pub trait Source: Send + 'static {
@@ -47,11 +46,11 @@ pub(super) async fn serve(
     mut tell: oneshot::Sender<Result<(), FileError>>,
 ) {
     let operation = Operation::Write(path.as_c_str().to_owned());
-    let opened = Session::open(&warden, &runtime, &operation, idle).await;
+    let opened = Session::open(&warden, &runtime, &operation, idle, tell.closed()).await;
     let (mut session, file) = match opened {
         Ok((session, Some(file), _)) => (session, file),
         Ok(_) => unreachable!("a write has a stdin"),
-        Err(error) => return drop(tell.send(Err(error))),
+        Err(unopened) => return unopened.tell(tell).await,
     };
     let written = async {
         let whole = async {
@@ -110,15 +109,14 @@ async fn send(
         if sent > most {
             return Err(SourceError::TooLarge(most).into());
         }
-        match timeout(session.idle(), frame(&mut file, &piece)).await {
-            Ok(Ok(())) if piece.is_empty() => return Ok(()),
-            Ok(Ok(())) => {}
+        let sent = session.clock().bound(frame(&mut file, &piece)).await?;
+        if sent.is_err() {
             // The cell has closed its end: it has said why, or something ended it.
-            Ok(Err(_)) => {
-                expect(session, Report::Done).await?;
-                return Err(FileError::Failed("it was done before the end".into()));
-            }
-            Err(_) => return Err(session.silent()),
+            expect(session, Report::Done).await?;
+            return Err(FileError::Failed("it was done before the end".into()));
+        }
+        if piece.is_empty() {
+            return Ok(());
         }
     }
 }

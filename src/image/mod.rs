@@ -125,6 +125,7 @@ impl ImageStore {
                 .file_name()
                 .to_str()
                 .and_then(|n| n.strip_suffix(".json"))
+                .filter(|name| check_name(name).is_ok())
             {
                 names.push(name.to_owned());
             }
@@ -199,6 +200,11 @@ pub fn add(data_dir: &Path, name: &str, rootfs: &Path) -> Result<(), ImageError>
     ImageStore::new(data_dir).add(name, rootfs)
 }
 
+/// Whether an image can have this name.
+pub fn is_name(name: &str) -> bool {
+    name == HOST || check_name(name).is_ok()
+}
+
 fn check_name(name: &str) -> Result<(), ImageError> {
     let valid = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     let starts = name.starts_with(|c: char| c.is_ascii_alphanumeric());
@@ -253,6 +259,10 @@ mod tests {
         let rootfs = data.path().join("rootfs");
         std::fs::create_dir(&rootfs).unwrap();
         store.add("mine", &rootfs).unwrap();
+        // What `add` would not have written is no image.
+        for stray in ["notes.txt", ".hidden.json", "host.json", "a b.json"] {
+            std::fs::write(data.path().join("images").join(stray), "{}").unwrap();
+        }
         assert_eq!(store.list().unwrap(), ["host", "mine"]);
         assert_eq!(
             store.layers("mine").unwrap().lower[0],
@@ -273,7 +283,9 @@ mod tests {
         }
         for name in ["../x", "a/b", "", ".hidden", "nothing"] {
             assert!(store.layers(name).is_err(), "{name}");
+            assert!(!is_name(name) || name == "nothing", "{name}");
         }
+        assert!(is_name(HOST));
         assert!(store.add("root", Path::new("/")).is_err());
         std::os::unix::fs::symlink("/etc", data.path().join("proc")).unwrap();
         assert!(matches!(

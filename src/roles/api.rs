@@ -85,14 +85,23 @@ pub fn run() -> Result<(), Error> {
     })
 }
 
-/// How many connections may be open, so that the pipes of the commands still find descriptors.
+/// How many connections may be open, so that commands and file operations still find descriptors.
 fn connections(config: &Config, descriptors: u64) -> u32 {
     /// Listener, database, sockets to the other processes, the reactor's own.
     const OWN: u64 = 64;
+    /// Three pipes, and two files that a detached command's output goes to.
+    const COMMAND: u64 = 5;
+    /// Three pipes.
+    const TRANSFER: u64 = 3;
+    /// The socket, a second handle to see its end with, and the file of a kept output that is sent over it.
+    const CONNECTION: u64 = 3;
     let left = descriptors.saturating_sub(OWN);
-    let pipes = 3 * u64::from(config.exec.max_execs);
-    // A connection takes two. Where even the pipes are too many: a command takes three beside.
-    let most = (left.saturating_sub(pipes) / 2).max(left / 5).max(1);
+    let work = COMMAND * u64::from(config.exec.max_execs + config.exec.max_parked())
+        + TRANSFER * u64::from(config.files.max_file_transfers);
+    // Where even that is too many: each connection has a command.
+    let most = (left.saturating_sub(work) / CONNECTION)
+        .max(left / (CONNECTION + COMMAND))
+        .max(1);
     config
         .max_connections
         .min(u32::try_from(most).unwrap_or(u32::MAX))
@@ -138,12 +147,17 @@ mod tests {
     use crate::config::RawConfig;
 
     #[test]
-    fn connections_leave_descriptors_for_the_pipes_of_the_commands() {
+    fn connections_leave_descriptors_for_commands_and_files() {
         let config = Config::resolve(RawConfig::default()).unwrap();
         assert_eq!((config.max_connections, config.exec.max_execs), (4096, 512));
+        assert_eq!(config.files.max_file_transfers, 64);
         assert_eq!(connections(&config, 1 << 20), 4096);
-        assert_eq!(connections(&config, 4096), (4096 - 64 - 3 * 512) / 2);
-        assert_eq!(connections(&config, 1024), 192);
+        assert_eq!(
+            connections(&config, 8192),
+            (8192 - 64 - 5 * (512 + 256) - 3 * 64) / 3
+        );
+        assert_eq!(connections(&config, 4096), (4096 - 64) / 8);
+        assert_eq!(connections(&config, 1024), 120);
         assert_eq!(connections(&config, 20), 1);
     }
 }

@@ -201,12 +201,14 @@ impl Inner {
     }
 
     async fn remove_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), RuntimeError> {
-        // From here on nothing is made of it, and a crash leaves what can be deleted again.
-        checkpoint.set(CheckpointState::Failed, None);
+        // A crash leaves what can be deleted again; what can't be stored leaves a checkpoint as it was.
+        let failed = CheckpointState::Failed;
         self.store
-            .set_checkpoint(checkpoint.id, CheckpointState::Failed.as_str(), None)
+            .set_checkpoint(checkpoint.id, failed.as_str(), None)
             .await
             .map_err(RuntimeError::Store)?;
+        // Nothing is made of it any more.
+        checkpoint.set(failed, None);
         let mut deleted = self.warden.delete_checkpoint(checkpoint.id).await;
         if matches!(deleted, Err(WardenError::Lost)) {
             // A warden that dies has done nothing wrong; the next one knows what is left.

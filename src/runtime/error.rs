@@ -91,6 +91,9 @@ pub enum RuntimeError {
     /// It is being created, and nothing else can be done with it yet.
     #[error("runtime '{0}' is still being created")]
     StillCreating(String),
+    /// Its sandbox profile is none of the server's any more.
+    #[error("the runtime's sandbox profile does not exist any more")]
+    ProfileGone,
     /// Another operation on it takes long.
     #[error("another operation on runtime '{0}' is still under way; try again later")]
     Busy(String),

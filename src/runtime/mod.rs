@@ -42,7 +42,7 @@ pub use env::{check_variables, merged};
 pub use error::{Invalid, RuntimeError};
 pub use lifecycle::Operation;
 pub use model::{Runtime, Starting};
-pub use page::{Page, PageRequest, Scope};
+pub use page::{Key, Page, PageRequest, Scope};
 pub use policy::{
     Agent, Egress, EgressMode, IdlePolicy, Ingress, IngressProtocol, TokenSaving, TokenSavingPatch,
 };
@@ -54,3 +54,5 @@ pub use status::Status;
 
 #[cfg(test)]
 pub(crate) use defaults::tests::profiles as test_profiles;
+#[cfg(test)]
+pub(crate) use model::tests::runtime as test_runtime;

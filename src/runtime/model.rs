@@ -76,8 +76,8 @@ impl Shared {
 /// The right to change a runtime; one at a time has it.
 pub(super) type Turn = OwnedMutexGuard<()>;
 
-/// Holds a runtime's status still at `running` while a command is handed to the warden: whoever changes the status
-/// afterwards finds the command there.
+/// Holds a runtime's status still while a command, or an operation on a file, is handed to the warden: whoever changes the
+/// status afterwards finds it there.
 #[derive(Debug)]
 pub struct Starting<'a>(RwLockReadGuard<'a, RuntimeResources>);
 
@@ -202,7 +202,7 @@ impl Runtime {
     }
 
     /// Its disk is copied for as long as the returned value lives.
-    pub(super) fn copying(&self) -> Copying {
+    pub(crate) fn copying(&self) -> Copying {
         self.shared.change(|state| state.copying = true);
         Copying(self.shared.clone())
     }
@@ -217,10 +217,27 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError::NotRunning`].
     pub async fn starting(&self) -> Result<Starting<'_>, RuntimeError> {
+        self.starting_in(Status::COMMANDS).await
+    }
+
+    /// As [`Runtime::starting`], for an operation on a file.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotRunning`].
+    pub async fn starting_on_file(&self) -> Result<Starting<'_>, RuntimeError> {
+        self.starting_in(Status::FILES).await
+    }
+
+    async fn starting_in(&self, allowed: &[Status]) -> Result<Starting<'_>, RuntimeError> {
         let gate = self.shared.gate.read().await;
-        match self.status() {
-            Status::Running => Ok(Starting(gate)),
-            status => Err(RuntimeError::NotRunning {
+        self.check(self.status(), allowed).map(|()| Starting(gate))
+    }
+
+    /// Whether its status is one of those in which something can be started.
+    pub(super) fn check(&self, status: Status, allowed: &[Status]) -> Result<(), RuntimeError> {
+        match allowed.contains(&status) {
+            true => Ok(()),
+            false => Err(RuntimeError::NotRunning {
                 name: self.name.clone(),
                 status: status.as_str(),
             }),
@@ -239,6 +256,11 @@ impl Runtime {
         self.until(|state| !state.alive()).await.status
     }
 
+    /// Waits until it is paused.
+    pub async fn until_paused(&self) {
+        self.until(|state| state.status == Status::Paused).await;
+    }
+
     async fn until(&self, reached: impl Fn(&State) -> bool) -> State {
         let mut watch = self.shared.state.subscribe();
         // The sender lives in `self`, so the wait can't end for want of it.
@@ -251,7 +273,7 @@ impl Runtime {
 
 /// See [`Runtime::copying`].
 #[derive(Debug)]
-pub(super) struct Copying(Arc<Shared>);
+pub(crate) struct Copying(Arc<Shared>);
 
 impl Drop for Copying {
     fn drop(&mut self) {
@@ -260,12 +282,12 @@ impl Drop for Copying {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::request::Base;
     use super::*;
     use std::time::Duration;
 
-    fn runtime(status: Status) -> Arc<Runtime> {
+    pub(crate) fn runtime(status: Status) -> Arc<Runtime> {
         let host = super::super::HostSizes {
             memory_mib: 8192,
             max_vcpus: 64,
@@ -335,5 +357,12 @@ mod tests {
         runtime.set(Status::Shutdown, String::new()).await;
         let refused = runtime.starting().await.unwrap_err().to_string();
         assert_eq!(refused, "runtime 'a' is not running (status: shutdown)");
+        assert!(
+            runtime.starting_on_file().await.is_ok(),
+            "its disk is there"
+        );
+        runtime.set(Status::Paused, String::new()).await;
+        let refused = runtime.starting_on_file().await.unwrap_err().to_string();
+        assert_eq!(refused, "runtime 'a' is not running (status: paused)");
     }
 }

@@ -18,9 +18,38 @@ pub struct Scope {
     pub kind: &'static str,
 }
 
+/// What the items of a list are ordered by, as a cursor holds it.
+pub trait Key: Ord + Sized {
+    /// Its bytes.
+    fn bytes(&self) -> &[u8];
+    /// The key of these bytes.
+    fn read(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Key for Uuid {
+    fn bytes(&self) -> &[u8] {
+        self.as_bytes()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Self::from_slice(bytes).ok()
+    }
+}
+
+/// A name.
+impl Key for String {
+    fn bytes(&self) -> &[u8] {
+        self.as_bytes()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Self::from_utf8(bytes.to_vec()).ok()
+    }
+}
+
 /// Which part of a list is wanted.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct PageRequest {
+pub struct PageRequest<K = Uuid> {
     /// Of which list.
     pub scope: Scope,
     /// Most items; none is all of them.
@@ -28,10 +57,10 @@ pub struct PageRequest {
     /// How many items to leave out.
     pub offset: usize,
     /// Only items after this one.
-    pub after: Option<Uuid>,
+    pub after: Option<K>,
 }
 
-impl PageRequest {
+impl<K: Key> PageRequest<K> {
     /// Reads the query parameters `limit`, `offset` and `after`.
     pub fn parse(
         limit: Option<&str>,
@@ -88,11 +117,11 @@ pub struct Page<T> {
 
 impl<T> Page<T> {
     /// Cuts the page out of the whole list, which is in the order of its ids.
-    pub fn cut(all: Vec<T>, request: &PageRequest, id: impl Fn(&T) -> Uuid) -> Self {
+    pub fn cut<K: Key>(all: Vec<T>, request: &PageRequest<K>, id: impl Fn(&T) -> K) -> Self {
         let total = all.len();
-        let start = match request.after {
+        let start = match &request.after {
             // The item may be gone meanwhile; what follows it is still what follows.
-            Some(after) => all.partition_point(|item| id(item) <= after),
+            Some(after) => all.partition_point(|item| id(item) <= *after),
             None => 0,
         };
         let offset = start.saturating_add(request.offset).min(total);
@@ -102,18 +131,18 @@ impl<T> Page<T> {
     }
 
     /// The page of these items, which begin at `offset` of a list of `total`.
-    pub fn of(
+    pub fn of<K: Key>(
         items: Vec<T>,
         offset: usize,
         total: usize,
-        request: &PageRequest,
-        id: impl Fn(&T) -> Uuid,
+        request: &PageRequest<K>,
+        id: impl Fn(&T) -> K,
     ) -> Self {
         let more = offset + items.len() < total;
         let next_cursor = items
             .last()
             .filter(|_| more)
-            .map(|last| request.scope.encode(id(last)));
+            .map(|last| request.scope.encode(&id(last)));
         Self {
             items,
             next_cursor,
@@ -135,21 +164,21 @@ impl<T> Page<T> {
 const DIGEST: usize = 8;
 
 impl Scope {
-    fn encode(&self, id: Uuid) -> String {
-        BASE64_URL_SAFE_NO_PAD.encode([id.as_bytes(), self.digest(id).as_slice()].concat())
+    fn encode(&self, key: &impl Key) -> String {
+        let key = key.bytes();
+        BASE64_URL_SAFE_NO_PAD.encode([key, self.digest(key).as_slice()].concat())
     }
 
-    fn decode(&self, text: &str) -> Option<Uuid> {
+    fn decode<K: Key>(&self, text: &str) -> Option<K> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (id, digest) = bytes.split_at_checked(16)?;
-        let id = Uuid::from_slice(id).ok()?;
-        (digest == self.digest(id)).then_some(id)
+        let (key, digest) = bytes.split_at_checked(bytes.len().checked_sub(DIGEST)?)?;
+        K::read(key).filter(|_| digest == self.digest(key))
     }
 
-    fn digest(&self, id: Uuid) -> [u8; DIGEST] {
+    fn digest(&self, key: &[u8]) -> [u8; DIGEST] {
         let all = Sha256::new()
             .chain_update(self.tenant)
-            .chain_update(id)
+            .chain_update(key)
             .chain_update(self.kind)
             .finalize();
         std::array::from_fn(|index| all[index])
@@ -164,7 +193,11 @@ mod tests {
     #[test]
     fn nonsense_names_its_parameter() {
         let scope = Scope::default();
-        let field = |l, o, a| PageRequest::parse(l, o, a, scope).unwrap_err().field;
+        let field = |l, o, a| {
+            PageRequest::<Uuid>::parse(l, o, a, scope)
+                .unwrap_err()
+                .field
+        };
         for limit in ["0", "101", "-1", "x", "1.0", ""] {
             assert_eq!(field(Some(limit), None, None), "limit");
         }
@@ -209,12 +242,18 @@ mod tests {
             kind,
         };
         let id = Uuid::from_u128(7);
-        let cursor = scope(1, "a").encode(id);
+        let cursor = scope(1, "a").encode(&id);
         assert_eq!(scope(1, "a").decode(&cursor), Some(id));
-        assert_eq!(scope(2, "a").decode(&cursor), None);
-        assert_eq!(scope(1, "b").decode(&cursor), None);
-        assert_eq!(scope(1, "a").decode(&cursor[1..]), None);
+        assert_eq!(scope(2, "a").decode::<Uuid>(&cursor), None);
+        assert_eq!(scope(1, "b").decode::<Uuid>(&cursor), None);
+        assert_eq!(scope(1, "a").decode::<Uuid>(&cursor[1..]), None);
         let bare = BASE64_URL_SAFE_NO_PAD.encode(id.as_bytes());
-        assert_eq!(scope(1, "a").decode(&bare), None);
+        assert_eq!(scope(1, "a").decode::<Uuid>(&bare), None);
+        let name = "n".to_owned();
+        assert_eq!(
+            scope(1, "a").decode(&scope(1, "a").encode(&name)),
+            Some(name)
+        );
+        assert_eq!(scope(1, "a").decode::<String>(""), None);
     }
 }

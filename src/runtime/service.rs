@@ -148,7 +148,7 @@ impl Runtimes {
         tenant: TenantId,
         key: &str,
     ) -> Result<Arc<Runtime>, RuntimeError> {
-        self.get_in(tenant, key, &[Status::Running]).await
+        self.get_in(tenant, key, Status::COMMANDS).await
     }
 
     /// As [`Runtimes::get_running`], but also one that is shut down: its files are on its disk all the same.
@@ -157,8 +157,7 @@ impl Runtimes {
         tenant: TenantId,
         key: &str,
     ) -> Result<Arc<Runtime>, RuntimeError> {
-        self.get_in(tenant, key, &[Status::Running, Status::Shutdown])
-            .await
+        self.get_in(tenant, key, Status::FILES).await
     }
 
     async fn get_in(
@@ -174,13 +173,7 @@ impl Runtimes {
                 .await
                 .unwrap_or(Status::Creating);
         }
-        if allowed.contains(&status) {
-            return Ok(runtime);
-        }
-        Err(RuntimeError::NotRunning {
-            name: runtime.name.clone(),
-            status: status.as_str(),
-        })
+        runtime.check(status, allowed).map(|()| runtime)
     }
 
     /// The tenant's runtimes, oldest first; with `statuses`, only those in one of them.
@@ -228,9 +221,19 @@ impl Runtimes {
         Ok((turn, current))
     }
 
+    /// Names of the images that a runtime may be made of, in order.
+    pub async fn images(&self) -> Result<Vec<String>, RuntimeError> {
+        let listed = self.0.warden.list_images().await;
+        listed.map_err(|source| warden("listing the images", source))
+    }
+
     /// What a runtime's profile says.
-    pub fn profile(&self, settings: &Settings) -> Option<&Profile> {
-        self.0.profiles.get(&settings.profile)
+    ///
+    /// # Errors
+    /// [`RuntimeError::ProfileGone`].
+    pub fn profile(&self, settings: &Settings) -> Result<&Profile, RuntimeError> {
+        let profile = self.0.profiles.get(&settings.profile);
+        profile.ok_or(RuntimeError::ProfileGone)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The words for what a runtime is doing.
 
 /// The API's words for what a runtime is doing; there are no others.
+/// Nothing sets `suspended` and `crashed` so far: they are the contract's, and the table of operations knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // each word is documented by the API
 pub enum Status {
@@ -26,6 +27,12 @@ impl Status {
         Self::Error,
         Self::Crashed,
     ];
+
+    /// Commands may be started in it.
+    pub const COMMANDS: &[Self] = &[Self::Running];
+
+    /// Its files may be read and written: they are on its disk while it is shut down, too.
+    pub const FILES: &[Self] = &[Self::Running, Self::Shutdown];
 
     /// The word on the wire and in the store.
     pub fn as_str(self) -> &'static str {

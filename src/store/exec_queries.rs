@@ -72,19 +72,27 @@ impl Store {
                     (all.and("id < ?", after), before)
                 }
             };
-            let sql = format!(
-                "SELECT {COLUMNS} FROM execs WHERE {} ORDER BY id DESC LIMIT {limit} OFFSET {offset}",
-                rest.sql
-            );
-            let rows = transaction
-                .prepare_cached(&sql)?
-                .query_map(params_from_iter(&rest.values), read_row)?
-                .collect::<rusqlite::Result<_>>()?;
             Ok(ExecPage {
-                rows,
+                rows: rest.rows(&transaction, offset, limit)?,
                 total,
                 offset: (before + offset).min(total),
             })
+        })
+        .await
+    }
+
+    /// At most `limit` of a tenant's records that follow `after`, newest first. Counts nothing, so that whoever reads all of
+    /// them, part by part, has each looked at once.
+    pub async fn execs_after(
+        &self,
+        tenant: Uuid,
+        filter: ExecFilter,
+        after: Uuid,
+        limit: u64,
+    ) -> Result<Vec<ExecRow>, StoreError> {
+        self.read("listing exec records", move |connection| {
+            let rest = Condition::of(tenant, &filter).and("id < ?", after);
+            rest.rows(connection, 0, limit)
         })
         .await
     }
@@ -185,6 +193,23 @@ impl Condition {
         self.sql += condition;
         self.values.push(Value::Id(id));
         self
+    }
+
+    /// Newest first.
+    fn rows(
+        &self,
+        connection: &Connection,
+        offset: u64,
+        limit: u64,
+    ) -> rusqlite::Result<Vec<ExecRow>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM execs WHERE {} ORDER BY id DESC LIMIT {limit} OFFSET {offset}",
+            self.sql
+        );
+        connection
+            .prepare_cached(&sql)?
+            .query_map(params_from_iter(&self.values), read_row)?
+            .collect()
     }
 
     fn count(&self, connection: &Connection) -> rusqlite::Result<u64> {

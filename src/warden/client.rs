@@ -72,10 +72,19 @@ pub struct Starting {
 /// A command that runs: the way to its end, and to bring that about. Dropping it kills the cell.
 #[derive(Debug)]
 pub struct RunningExec {
-    /// None once the end is known.
-    seq: Option<u64>,
     calls: mpsc::UnboundedSender<link::Call>,
-    ended: oneshot::Receiver<Result<Ended, WardenError>>,
+    life: Life,
+}
+
+/// The end is told once and may be asked for as often as wanted, so it is remembered.
+#[derive(Debug)]
+enum Life {
+    Runs {
+        seq: u64,
+        ended: oneshot::Receiver<Ended>,
+    },
+    /// None when the warden took the end along.
+    Over(Option<Ended>),
 }
 
 /// A way to signal a running command beside whoever waits for its end. Once it has ended, nothing happens any more.
@@ -216,11 +225,16 @@ impl Warden {
         }
     }
 
-    /// Names of usable images.
+    /// Names of all images, in order.
     pub async fn list_images(&self) -> Result<Vec<String>, WardenError> {
-        match self.ask(|seq| Request::ListImages { seq }).await? {
-            Reply::Images { names, .. } => Ok(names),
-            _ => Err(unexpected()),
+        let mut all: Vec<String> = Vec::new();
+        loop {
+            let after = all.last().cloned();
+            match self.ask(|seq| Request::ListImages { seq, after }).await? {
+                Reply::Images { names, .. } if names.is_empty() => return Ok(all),
+                Reply::Images { names, .. } => all.extend(names),
+                _ => return Err(unexpected()),
+            }
         }
     }
 
@@ -258,9 +272,8 @@ impl Warden {
         };
         let (seq, answer) = self.send(message, ask)?;
         let running = RunningExec {
-            seq: Some(seq),
             calls: self.calls.clone(),
-            ended,
+            life: Life::Runs { seq, ended },
         };
         Ok(Starting {
             running,
@@ -342,27 +355,34 @@ impl Starting {
 impl RunningExec {
     /// Kills everything in the cell. Returns at once; the end still arrives through [`RunningExec::ended`].
     pub fn kill(&self) {
-        if let Some(seq) = self.seq {
+        if let Life::Runs { seq, .. } = self.life {
             let _ = self.calls.send(link::Call::Tell(Request::Kill { seq }));
         }
     }
 
     /// A way to signal it. None once it has ended.
     pub fn signals(&self) -> Option<Signals> {
-        self.seq.map(|seq| Signals {
-            seq,
-            calls: self.calls.clone(),
-        })
+        match self.life {
+            Life::Runs { seq, .. } => Some(Signals {
+                seq,
+                calls: self.calls.clone(),
+            }),
+            Life::Over(_) => None,
+        }
     }
 
-    /// Waits for the end; a cancelled wait may be repeated, a finished one not.
+    /// Waits for the end. May be asked again, be the wait before cancelled or finished: there is one answer.
     ///
     /// # Errors
     /// [`WardenError::Lost`] when the warden died, and the cell with it.
     pub async fn ended(&mut self) -> Result<Ended, WardenError> {
-        let ended = (&mut self.ended).await;
-        self.seq = None;
-        ended.unwrap_or(Err(WardenError::Lost))
+        if let Life::Runs { ended, .. } = &mut self.life {
+            self.life = Life::Over(ended.await.ok());
+        }
+        match &self.life {
+            Life::Over(Some(ended)) => Ok(ended.clone()),
+            _ => Err(WardenError::Lost),
+        }
     }
 }
 

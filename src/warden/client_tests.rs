@@ -109,10 +109,51 @@ async fn a_link_that_breaks_is_closed_before_the_next_warden_comes() {
     tell.send(ours).unwrap();
     let next = Peer(next);
     let asked = tokio::spawn(async move { warden.list_images().await });
-    let Some((Request::ListImages { seq }, 0)) = next.request().await else {
+    let Some((Request::ListImages { seq, after: None }, 0)) = next.request().await else {
         panic!("nothing asked of the next one");
     };
-    let names = vec!["host".to_owned()];
-    next.reply(&serde_json::to_vec(&Reply::Images { seq, names }).unwrap());
+    let page = |seq, names| serde_json::to_vec(&Reply::Images { seq, names }).unwrap();
+    next.reply(&page(seq, vec!["host".to_owned()]));
+    // Pages are asked for until an empty one comes.
+    let Some((Request::ListImages { seq, after }, 0)) = next.request().await else {
+        panic!("no second page was asked for");
+    };
+    assert_eq!(after.as_deref(), Some("host"));
+    next.reply(&page(seq, Vec::new()));
     assert_eq!(asked.await.unwrap().unwrap(), ["host"]);
+}
+
+#[tokio::test]
+async fn an_end_is_told_as_often_as_it_is_asked_for() {
+    for lost in [false, true] {
+        let (_keep, replacements) = mpsc::unbounded_channel();
+        let (warden, peer) = Peer::connect(replacements);
+        let starting = warden.exec(exec()).unwrap();
+        let Some((Request::Exec { seq, .. }, 1)) = peer.request().await else {
+            panic!("no exec");
+        };
+        let mut running = starting.running();
+        if lost {
+            drop(peer);
+        } else {
+            let ended = Reply::Ended {
+                seq,
+                end: CellEnd::Killed,
+                oom_killed: true,
+                cpu_exceeded: false,
+                usage: Usage::default(),
+            };
+            peer.reply(&serde_json::to_vec(&ended).unwrap());
+        }
+        for _ in 0..3 {
+            match running.ended().await {
+                Ok(ended) => assert!(!lost && ended.oom_killed),
+                Err(error) => assert!(lost && matches!(error, WardenError::Lost), "{error:?}"),
+            }
+        }
+        assert!(
+            running.signals().is_none(),
+            "there is nobody left to hear one"
+        );
+    }
 }

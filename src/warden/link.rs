@@ -20,8 +20,8 @@ pub type Answer = Result<(Reply, Vec<OwnedFd>), WardenError>;
 pub struct Ask {
     /// A descriptor to pass.
     pub fd: Option<OwnedFd>,
-    /// For an exec: whom to tell of its end.
-    pub ended: Option<oneshot::Sender<Result<Ended, WardenError>>>,
+    /// For an exec: whom to tell of its end. Dropped when nobody will know of it.
+    pub ended: Option<oneshot::Sender<Ended>>,
 }
 
 /// From a handle to the task.
@@ -52,7 +52,7 @@ pub fn next_seq() -> u64 {
 #[derive(Default)]
 struct Pending {
     answers: HashMap<u64, oneshot::Sender<Answer>>,
-    ends: HashMap<u64, oneshot::Sender<Result<Ended, WardenError>>>,
+    ends: HashMap<u64, oneshot::Sender<Ended>>,
 }
 
 impl Pending {
@@ -61,9 +61,7 @@ impl Pending {
         self.answers.drain().for_each(|(_, answer)| {
             let _ = answer.send(Err(WardenError::Lost));
         });
-        self.ends.drain().for_each(|(_, ended)| {
-            let _ = ended.send(Err(WardenError::Lost));
-        });
+        self.ends.clear();
     }
 
     /// Gives a reply to whoever waits for it. Returns the number of an exec that nobody waits for any more.
@@ -85,12 +83,12 @@ impl Pending {
                 let (end, usage) = (end.clone(), *usage);
                 let (oom_killed, cpu_exceeded) = (*oom_killed, *cpu_exceeded);
                 if let Some(tell) = self.ends.remove(seq) {
-                    let _ = tell.send(Ok(Ended {
+                    let _ = tell.send(Ended {
                         end,
                         oom_killed,
                         cpu_exceeded,
                         usage,
-                    }));
+                    });
                 }
                 return None;
             }

@@ -14,6 +14,9 @@ pub const MAX_MESSAGE: usize = 4096;
 /// Most ids in one [`Reply::Ids`], so that the packet stays under [`MAX_MESSAGE`].
 pub const MAX_IDS: usize = 64;
 
+/// Most names in one [`Reply::Images`], for the same reason: each is at most 63 bytes of ASCII.
+pub const MAX_NAMES: usize = 48;
+
 /// Which kind of file system a runtime's commands write to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -201,10 +204,12 @@ pub enum Request {
         /// The last id of the page before.
         after: Option<Uuid>,
     },
-    /// Names of the images that a runtime may use.
+    /// Names of the images that a runtime may use, in order, after `after`.
     ListImages {
         /// See [`Request`].
         seq: u64,
+        /// The last name of the page before.
+        after: Option<String>,
     },
     /// Open a cell and run a command in it. One fd: a sealed memfd with the encoded [`crate::cell::command::Command`].
     Exec {
@@ -268,7 +273,7 @@ pub enum Reply {
         /// In order.
         ids: Vec<Uuid>,
     },
-    /// The images, at most as many as fit the message.
+    /// One page of images, at most [`MAX_NAMES`]; an empty one is the end.
     Images {
         /// See [`Request`].
         seq: u64,

@@ -12,6 +12,7 @@ const PROTECTED: &[(&str, &str)] = &[
     ("DELETE", "/v1/runtimes/example"),
     ("POST", "/v1/runtimes/example/exec"),
     ("GET", "/v1/runtimes/no-such-runtime"),
+    ("GET", "/v1/images"),
 ];
 
 fn refused_everywhere(headers: &[(&str, &str)]) {

@@ -134,8 +134,8 @@ fn stdin_is_text_bytes_or_an_end_at_once() {
     let _turn = together();
     let runtime = runtime();
     runtime
-        .exec(&json!({"command": "cat", "stdin": "a\u{e9}\n\u{1}b"}))
-        .assert_stdout("a\u{e9}\n\u{1}b");
+        .exec(&json!({"command": "cat", "stdin": "a\u{e9}\n\0b"}))
+        .assert_stdout("a\u{e9}\n\0b");
     let absent = runtime.exec(&json!({"command": "cat"}));
     absent.assert_stdout("");
     assert!(absent.took < bound(2_000), "{absent:?}");

@@ -61,10 +61,7 @@ fn wrong_values_are_422_naming_the_field() {
                 json!({"A".repeat(129): "x"}),
             ],
         ),
-        (
-            "stdin",
-            vec![json!(3), json!(["x"]), json!({}), json!("a\0b")],
-        ),
+        ("stdin", vec![json!(3), json!(["x"]), json!({})]),
         (
             "stdin_base64",
             vec![

@@ -17,11 +17,12 @@ const SMALL: &str = "max_file_bytes = 100000\nmax_file_read_bytes = 60000\nmax_f
                      max_file_transfers_per_runtime = 2\nqueue_secs = 1\n";
 
 /// Seconds of silence that end a transfer here.
-fn idle() -> u64 {
+pub fn idle() -> u64 {
     bound(2_000).as_secs_f64().ceil() as u64
 }
 
-fn server(text: &str, idle_secs: u64) -> Server {
+/// One with these lines in its configuration.
+pub fn server(text: &str, idle_secs: u64) -> Server {
     let text = format!("{text}file_idle_secs = {idle_secs}\n");
     let dir = TestDir::new();
     let file = dir.path().join("config.toml");

@@ -230,6 +230,56 @@ fn a_detached_exec_is_started_once() {
 }
 
 #[test]
+fn a_detached_exec_that_was_refused_stays_refused() {
+    needs!(Root);
+    let _turn = together();
+    let runtime = runtime();
+    runtime.sh("true");
+    let body = json!({"command": "true", "cwd": "/no/such", "detach": true});
+    let mut refused = 0;
+    for _ in 0..10 {
+        let key = key();
+        let first = once(&runtime, &key, &body);
+        // Where it did not show in time the record tells, then and now.
+        if first.status == 422 {
+            assert_invalid(&first, "cwd");
+            assert_invalid(&once(&runtime, &key, &body), "cwd");
+            refused += 1;
+        } else {
+            assert_eq!(once(&runtime, &key, &body).text(), first.text());
+        }
+    }
+    assert!(refused > 0, "nothing was ever refused in time");
+}
+
+#[test]
+fn an_answer_outlives_its_runtime() {
+    needs!(Root);
+    let _turn = together();
+    let runtime = runtime();
+    let key = key();
+    let body = json!({"command": "date", "args": ["+%N"]});
+    let by_name = format!("/v1/runtimes/{}/exec", runtime.name);
+    let first = once(&runtime, &key, &body);
+    first.data(200);
+    let detached = json!({"command": "true", "detach": true});
+    let other = self::key();
+    let started = once(&runtime, &other, &detached);
+    api()
+        .delete(&format!("/v1/runtimes/{}", runtime.id))
+        .data(200);
+    assert_eq!(once(&runtime, &key, &body).text(), first.text());
+    let named = api().post_once(&by_name, &key, &body);
+    assert_eq!(named.text(), first.text());
+    assert_eq!(once(&runtime, &other, &detached).text(), started.text());
+    assert_reused(&once(&runtime, &key, &detached));
+    let new = once(&runtime, &self::key(), &body);
+    assert_error(&new, 404, "not_found");
+    let nobody = api().post_once("/v1/runtimes/no-such-name/exec", &key, &body);
+    assert_error(&nobody, 404, "not_found");
+}
+
+#[test]
 fn a_runtime_is_created_once() {
     needs!(Root);
     let _turn = together();

@@ -151,6 +151,44 @@ fn a_timeout_holds_though_nobody_reads() {
 }
 
 #[test]
+fn an_end_is_known_though_nobody_reads() {
+    needs!(Root);
+    let _turn = alone();
+    let runtime = runtime();
+    let starts = [
+        json!({"command": "yes", "timeout_secs": 2}),
+        // stderr has its end at once.
+        json!({"command": "yes", "tty": true, "timeout_secs": 2}),
+        json!({"command": "sh", "args": ["-c", "yes & yes >&2"], "timeout_secs": 2}),
+        json!({"command": "yes", "detach": true, "timeout_secs": 2, "env": {"A": "B"}}),
+    ];
+    let mut open: Vec<Ws> = Vec::new();
+    for start in starts {
+        open.push(runtime.stream(start));
+    }
+    let path = format!("/v1/execs?runtime={}", runtime.id);
+    let mut list = Value::Null;
+    let limit = Duration::from_secs(2) + bound(1_000);
+    let ended = eventually(limit, || {
+        list = api().get(&path).data(200);
+        let mut all = list.as_array().expect("a list").iter();
+        all.len() == 4 && all.all(|record| record["outcome"] == "timed_out")
+    });
+    assert!(ended, "{list}");
+    // Longer than the server waits for pipes that stay open.
+    std::thread::sleep(Duration::from_secs(3));
+    for ws in open {
+        let said = ws.end();
+        assert_eq!((said.code(), said.outcome()), (124, "timed_out"));
+        let written = [&said.last["stdout_bytes"], &said.last["stderr_bytes"]];
+        let came = [said.stdout.len(), said.stderr.len()];
+        assert_eq!(json!(written), json!(came), "all that was written came");
+        let id = said.last["exec_id"].as_str().expect("an id");
+        assert_eq!(api().record(id)["stdout_bytes"], *written[0]);
+    }
+}
+
+#[test]
 fn many_that_do_not_read_cost_little_each() {
     needs!(Root);
     let _turn = alone();

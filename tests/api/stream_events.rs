@@ -172,13 +172,31 @@ fn what_is_wrong_before_the_start_is_a_normal_error() {
     );
     let fine = post(api(), &path, json!({"command": "true"}));
     assert_eq!(fine.header("content-type"), "text/event-stream");
-    // What only shows when it is tried comes as an event.
-    let body = json!({"command": "true", "cwd": "/no/such"});
-    let (_, _, error) = Events::open(&runtime, &body).end();
+    for detach in [false, true] {
+        let body = json!({"command": "true", "cwd": "/no/such", "detach": detach});
+        assert_invalid(&post(api(), &path, body), "cwd");
+    }
+    let list = api().get(&format!("/v1/execs?runtime={}&outcome=failed", runtime.id));
+    assert_eq!(list.data(200), json!([]), "what was refused has no record");
+}
+
+#[test]
+fn a_working_directory_delays_nothing_but_the_head() {
+    needs!(Root);
+    let _turn = together();
+    let runtime = runtime();
+    let body = json!({"command": "pwd; echo err >&2; sleep 2; pwd", "cwd": "/usr"});
+    let (stdout, stderr, exit) = Events::open(&runtime, &body).end();
     assert_eq!(
-        (&error["type"], &error["details"]["field"]),
-        (&json!("error"), &json!("cwd"))
+        (stdout, stderr, &exit["code"]),
+        (b"/usr\n/usr\n".to_vec(), b"err\n".to_vec(), &json!(0))
     );
+    let silent = json!({"command": "sleep 2; exit 3", "cwd": "/usr"});
+    assert_eq!(Events::open(&runtime, &silent).end().2["code"], 3);
+    let detached = json!({"command": "pwd", "cwd": "/usr", "detach": true});
+    let mut events = Events::open(&runtime, &detached);
+    assert_eq!(events.next().0, "started");
+    assert_eq!(events.end().0, b"/usr\n");
 }
 
 #[test]

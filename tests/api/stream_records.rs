@@ -3,7 +3,7 @@
 use crate::needs;
 use crate::support::procs::{self, marker};
 use crate::support::{
-    Runtime, Ws, alone, api, assert_invalid, bound, eventually, runtime, together,
+    Runtime, Ws, alone, api, assert_error, assert_invalid, bound, eventually, runtime, together,
 };
 use serde_json::{Value, json};
 
@@ -52,6 +52,38 @@ fn a_stream_has_a_record() {
         (&record["command"], &record["detached"]),
         (&json!("sh"), &json!(false))
     );
+}
+
+#[test]
+fn the_record_of_a_stream_claims_no_output() {
+    needs!(Root);
+    let _turn = together();
+    let runtime = runtime();
+    let marker = marker();
+    let mut ws = runtime.stream_sh(&format!("echo up; read line; : {marker}"));
+    ws.expect("up\n");
+    let list = api().get(&format!("/v1/execs?runtime={}", runtime.id));
+    let id = list.data(200)[0]["exec_id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let check = || {
+        let record = api().record(&id);
+        assert_eq!(record["output_kept"], false, "{record}");
+        assert_eq!(record["stdout_truncated"], Value::Null, "{record}");
+        assert_eq!(record["stderr_truncated"], Value::Null, "{record}");
+        for query in ["", "?follow=true"] {
+            let reply = api().get(&format!("/v1/execs/{id}/output{query}"));
+            assert_error(&reply, 404, "not_found");
+            let reason = &reply.json()["error"]["details"]["reason"];
+            assert_eq!(reason, "output_not_kept");
+        }
+    };
+    check();
+    ws.stdin(b"go\n");
+    assert_eq!(ws.end().code(), 0);
+    assert_eq!(ended(&id)["stdout_bytes"], 3);
+    check();
 }
 
 #[test]

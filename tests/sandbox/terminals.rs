@@ -113,11 +113,19 @@ fn a_new_size_is_seen_and_signalled() {
     needs!(Root);
     let _turn = together();
     let runtime = runtime();
-    // Not dash: a signal that comes while it starts a command (vfork) is lost to its traps.
-    let line = "trap 'stty size' WINCH; echo up; while :; do sleep 0.05; done";
-    let mut ws = runtime.stream(json!({"command": "bash", "args": ["-c", line], "tty": true}));
-    ws.expect("up\r\n");
     for (rows, cols) in [(50, 132), (1, 1), (65_535, 65_535)] {
+        // Once in a command's life: shells lose a signal that comes while they handle one, and dash while it starts one.
+        let line = "trap 'stty size; exit 3' WINCH; echo up; while :; do sleep 0.05; done";
+        let mut ws = runtime.terminal(line);
+        ws.expect("up\r\n");
+        ws.send(&json!({"type": "resize", "rows": rows, "cols": cols}));
+        let said = ws.end();
+        let size = format!("{rows} {cols}\r\n");
+        assert_eq!((said.code(), said.text()), (3, size));
+    }
+    // Again and again in one.
+    let mut ws = runtime.terminal("while :; do stty size; sleep 0.05; done");
+    for (rows, cols) in [(50, 132), (1, 1), (65_535, 65_535), (24, 80)] {
         ws.send(&json!({"type": "resize", "rows": rows, "cols": cols}));
         ws.expect(&format!("{rows} {cols}\r\n"));
     }
@@ -193,8 +201,11 @@ fn the_end_of_input_is_typed() {
     ws.stdin(b"x\x04y\n");
     ws.close_stdin();
     assert_eq!(ws.end().text(), "x\x04y\r\n");
-    // Bash reads key by key, and takes it as its end as well.
+    // Bash reads key by key, and takes it as its end as well. It does so from its prompt on: what comes before that, as the
+    // kernel's own end-of-file, is nothing to it.
     let mut ws = bash(&runtime, json!({}));
+    ws.stdin(b"PS1=pro''mpt\n");
+    ws.expect("prompt");
     ws.close_stdin();
     assert_eq!(ws.end().code(), 0);
 }

@@ -10,6 +10,9 @@ import schemathesis
 
 RUNTIME_MIB = 64
 
+# Words of the older releases of the client.
+SIZES = {"vcpus", "cur_memory_mib", "min_memory_mib", "max_memory_mib"}
+
 
 def references(value, schemas):
     """The names of all schemas that are used in a part of the description."""
@@ -60,6 +63,19 @@ def before_call(context, case, kwargs):
         query["path"] = plain(str(query["path"]))
     if query != (case.query or {}):
         case.query = query
+
+
+@schemathesis.hook
+def filter_failure(context, failure, case, response):
+    """Forgives what a description can't say."""
+    if type(failure).__name__ != "AcceptedNegativeData":
+        return True
+    if "" in (case.query or {}).values():
+        # An empty parameter is none.
+        return False
+    body = case.body if isinstance(case.body, dict) else {}
+    # The older words for sizes mean nothing beside the newer ones.
+    return not (SIZES & body.keys() and "resources" in body)
 
 
 def plain(path):
@@ -124,4 +140,16 @@ def execute(body):
     return body
 
 
-FITTING = {"create_runtime": create, "patch_runtime": sizes, "exec_runtime": execute}
+def checkpoint(body):
+    # At most 128 bytes, which JSON Schema counts as characters.
+    if isinstance(body.get("name"), str):
+        body["name"] = body["name"][:32]
+    return body
+
+
+FITTING = {
+    "create_runtime": create,
+    "patch_runtime": sizes,
+    "exec_runtime": execute,
+    "create_checkpoint": checkpoint,
+}

@@ -84,3 +84,56 @@ fn fill(path: &std::path::Path) -> usize {
     }
     written
 }
+
+#[test]
+fn a_checkpoint_whose_removal_finds_no_room_is_as_it_was() {
+    needs!(Root, Unshare);
+    let _turn = alone();
+    let before = "cd \"$TEST_DIR\" && mkdir data && truncate -s 64M disk && mkfs.ext4 -q disk && mount -o loop disk data";
+    let server = Server::start(Options {
+        before: Some(before.to_owned()),
+        token: Some("0123456789abcdef0123456789abcdef".to_owned()),
+        ..Options::default()
+    });
+    let api = &server.api;
+    let post = |path: &str, body| api.post(path, &body);
+    post(
+        "/v1/runtimes",
+        json!({"name": "source", "limits": {"disk_mib": 16}}),
+    )
+    .data(200);
+    let sh = json!({"command": "echo kept > /root/file; sync"});
+    post("/v1/runtimes/source/exec", sh).data(200);
+    let made = post("/v1/runtimes/source/checkpoints", json!({})).data(200);
+    let path = format!("/v1/checkpoints/{}", made["id"].as_str().expect("an id"));
+    let root = format!("/proc/{}/root{}", server.pid, server.data_dir().display());
+    let filler = PathBuf::from(root).join("filler");
+    assert!(fill(&filler) > 0, "there was no room from the start");
+    // The database has room in its own files, which is used up in large steps, then in small ones.
+    for length in [8000, 1] {
+        let stored = |number: usize| {
+            let value = format!("{number:0length$}");
+            let body = json!({"environment_variables": {"A": value}}).to_string();
+            let headers = [("Content-Type", "application/json")];
+            let reply = api.send(
+                "PATCH",
+                "/v1/runtimes/source",
+                &headers,
+                Some(body.as_bytes()),
+            );
+            reply.status == 200
+        };
+        assert!(!(0..5000).all(stored), "there is always room");
+    }
+    let refused = api.delete(&path);
+    assert_error(&refused, 503, "unavailable");
+    assert_eq!(api.get(&path).data(200), made);
+    fs::remove_file(&filler).expect("make room");
+    let body = json!({"name": "restored", "checkpoint_id": made["id"]});
+    post("/v1/runtimes", body).data(200);
+    let cat = json!({"command": "cat", "args": ["/root/file"]});
+    let data = post("/v1/runtimes/restored/exec", cat).data(200);
+    assert_eq!(data["stdout"], "kept\n");
+    api.delete(&path).data(200);
+    assert_error(&api.get(&path), 404, "not_found");
+}

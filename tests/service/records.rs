@@ -11,7 +11,7 @@ use std::path::PathBuf;
 const EXEC: &str = "/v1/runtimes/example/exec";
 
 /// Options with a configuration file, which must live as long as the server may be restarted.
-fn configured(text: &str) -> (Options, tempfile::NamedTempFile) {
+pub fn configured(text: &str) -> (Options, tempfile::NamedTempFile) {
     let mut file = tempfile::NamedTempFile::new().expect("make a file");
     file.write_all(text.as_bytes()).expect("write a file");
     let path = file.path().to_str().expect("a path").to_owned();
@@ -22,7 +22,7 @@ fn configured(text: &str) -> (Options, tempfile::NamedTempFile) {
     (options, file)
 }
 
-fn sh(line: &str, fields: Value) -> Value {
+pub fn sh(line: &str, fields: Value) -> Value {
     let mut body = json!({"command": "sh", "args": ["-c", line]});
     for (key, value) in fields.as_object().expect("an object") {
         body[key] = value.clone();
@@ -30,7 +30,7 @@ fn sh(line: &str, fields: Value) -> Value {
     body
 }
 
-fn run(server: &Server, line: &str, fields: Value) -> String {
+pub fn run(server: &Server, line: &str, fields: Value) -> String {
     let data = server.api.post(EXEC, &sh(line, fields)).data(200);
     data["exec_id"].as_str().expect("an id").to_owned()
 }

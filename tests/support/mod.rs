@@ -3,6 +3,8 @@
 //! `server()` is one server for all tests of a binary, ended when the process exits; tests that need their own (restarts,
 //! kills, odd environments) start one with [`server::Server::start`]. A test that measures time or counts things on the
 //! host takes [`alone`], everything else takes [`together`]: the two never overlap within a binary.
+//!
+//! Whatever a test checks, a server that logged a panic fails the run.
 
 pub mod client;
 pub mod files;

@@ -109,6 +109,22 @@ impl Server {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// What its processes said that died of a mistake of their own: empty, or a test run has failed. It may have had every
+    /// answer nevertheless, since a panic ends one task here, but the whole service in a release build.
+    fn panics(&self) -> String {
+        let log = self.log();
+        let mut lines = log.lines();
+        let mut found = String::new();
+        while let Some(line) = lines.next() {
+            if line.contains("panicked at") {
+                // The message stands in the line below.
+                let message = lines.next().unwrap_or_default();
+                found += &format!("{line}\n{message}\n");
+            }
+        }
+        found
+    }
+
     /// The api process: the supervisor's child that is not root.
     pub fn api_pid(&self) -> u32 {
         self.child_where(|uid| uid != 0)
@@ -117,6 +133,14 @@ impl Server {
     /// The warden: the supervisor's child that is root.
     pub fn warden_pid(&self) -> u32 {
         self.child_where(|uid| uid == 0)
+    }
+
+    /// Stops the warden, so that no command starts, until the guard is dropped.
+    pub fn hold_warden(&self) -> Held {
+        let pid = self.warden_pid();
+        // SAFETY: kill(2) takes numbers only; the pid is a child of the server's.
+        unsafe { libc::kill(pid as i32, libc::SIGSTOP) };
+        Held(pid)
     }
 
     fn child_where(&self, holds: impl Fn(u32) -> bool) -> u32 {
@@ -167,6 +191,12 @@ impl Server {
             .expect("wait for the server");
     }
 
+    /// Whether its supervisor has ended.
+    fn ended(&self) -> bool {
+        let mut child = self.child.lock().expect("child lock");
+        child.try_wait().expect("wait for the server").is_some()
+    }
+
     /// Sends a signal to the supervisor, unless it has been waited for.
     pub fn signal(&self, signal: i32) {
         let mut child = self.child.lock().expect("child lock");
@@ -191,11 +221,24 @@ impl Server {
     }
 }
 
+/// A stopped process, which goes on when this is dropped.
+pub struct Held(u32);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // SAFETY: kill(2) takes numbers only; what is stopped keeps its pid.
+        unsafe { libc::kill(self.0 as i32, libc::SIGCONT) };
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
         if std::thread::panicking() {
             eprintln!("--- the server printed:\n{}---", self.log());
+        } else {
+            let panics = self.panics();
+            assert!(panics.is_empty(), "the server panicked:\n{panics}");
         }
     }
 }
@@ -205,11 +248,18 @@ pub fn shared() -> &'static Server {
     static SHARED: OnceLock<Server> = OnceLock::new();
     extern "C" fn at_exit() {
         if let Some(server) = SHARED.get() {
+            let ended = server.ended();
             server.stop();
+            let panics = server.panics();
             if let Some(dir) = &server.dir
                 && let Err(why) = super::mounts::remove(dir.path())
             {
                 eprintln!("left {} behind: {why}", dir.path().display());
+            }
+            if ended || !panics.is_empty() {
+                eprintln!("the shared server ended early ({ended}) or panicked:\n{panics}");
+                // SAFETY: ends the process at once, with a status that says that the run failed.
+                unsafe { libc::_exit(101) };
             }
         }
     }

@@ -20,6 +20,7 @@ impl ApiError {
                     with(Code::Unavailable, "server_busy")
                 }
             },
+            FileError::Runtime(error) => error.into(),
             FileError::NotKept(_) => with(Code::FailedPrecondition, "not_persistent"),
             FileError::DiskFull(_) => {
                 with(Code::FailedPrecondition, "disk_full").detail("field", "limits.disk_mib")

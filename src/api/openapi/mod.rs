@@ -15,7 +15,7 @@ mod paths;
 mod schemas;
 
 use conventions::Conventions;
-use paths::{checkpoints, execs, files, runtimes, service, unsupported};
+use paths::{checkpoints, execs, files, images, runtimes, service, unsupported};
 use utoipa::{Modify, OpenApi};
 
 #[derive(OpenApi)]
@@ -30,6 +30,7 @@ use utoipa::{Modify, OpenApi};
         (name = "execs", description = "Commands and what is remembered of them."),
         (name = "files", description = "Files of a runtime, one at a time."),
         (name = "checkpoints", description = "Copies of a runtime's disk to start other runtimes from."),
+        (name = "images", description = "Root file systems that runtimes are made of."),
         (name = "service", description = "The server itself. No token is needed."),
         (name = "not supported", description = "Operations that answer 501 `unimplemented`."),
     ),
@@ -39,9 +40,10 @@ use utoipa::{Modify, OpenApi};
         runtimes::resume_runtime,
         execs::exec_runtime, execs::exec_stream, execs::list_execs, execs::get_exec, execs::cancel_exec,
         execs::get_exec_output,
-        files::read_file, files::write_file,
+        files::read_file, files::head_file, files::write_file,
         checkpoints::create_checkpoint, checkpoints::list_checkpoints, checkpoints::get_checkpoint,
         checkpoints::delete_checkpoint,
+        images::list_images,
         service::healthz, service::healthz_head, service::readyz, service::openapi_json, service::docs,
         service::docs_file,
     ),

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
 
 /// The server says something at least this often.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+pub const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// How often a client is probed while its input is stalled. It may have left, and its end then stands behind the input
 /// that we don't take; but what we send to one that left is answered by a reset.

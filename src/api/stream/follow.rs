@@ -2,8 +2,10 @@
 
 use super::super::error::ApiError;
 use super::frames::Frame;
-use crate::exec::{Execution, LiveOutput, Stream};
+use crate::exec::{ExecError, Execution, LiveOutput, Stream};
 use bytes::Bytes;
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Dropping it kills the command, unless that has ended or was detached.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub struct Follow {
     truncated: [bool; 2],
     /// Whether its id is still to be told.
     announce: bool,
+    /// Output that came while it was seen whether the command begins.
+    first: Option<(Stream, Bytes)>,
 }
 
 /// What is to be said next.
@@ -38,7 +42,28 @@ impl Follow {
             room: [cap; 2],
             truncated: [false; 2],
             announce,
+            first: None,
         }
+    }
+
+    /// Waits until the command has started, or `most` has passed, and then until it says something or ends, at the most for
+    /// `grace`: what is wrong with its working directory shows a moment after the start.
+    ///
+    /// # Errors
+    /// Why it was not run; nothing has been told by then.
+    pub async fn begin(&mut self, most: Instant, grace: Duration) -> Result<(), ExecError> {
+        let Ok(started) = timeout_at(most, self.execution.started()).await else {
+            return Ok(());
+        };
+        started?;
+        let begun = async {
+            self.first = self.output.next().await;
+            match self.first {
+                Some(_) => Ok(()),
+                None => self.execution.refused().await,
+            }
+        };
+        timeout(grace, begun).await.unwrap_or(Ok(()))
     }
 
     /// What comes next. Nothing is lost when the wait is cancelled; nothing comes after the last thing.
@@ -46,7 +71,7 @@ impl Follow {
         if std::mem::take(&mut self.announce) {
             return Next::Output(Frame::started(self.execution.exec_id));
         }
-        while let Some((stream, piece)) = self.output.next().await {
+        while let Some((stream, piece)) = self.piece().await {
             let piece = self.cut(stream, piece);
             if !piece.is_empty() {
                 return Next::Output(Frame::output(stream, &piece));
@@ -55,6 +80,13 @@ impl Follow {
         match self.execution.finished().await {
             Ok(finished) => Next::Exit(Frame::exit(&finished, self.truncated)),
             Err(error) => Next::Failed(error.into()),
+        }
+    }
+
+    async fn piece(&mut self) -> Option<(Stream, Bytes)> {
+        match self.first.take() {
+            Some(first) => Some(first),
+            None => self.output.next().await,
         }
     }
 

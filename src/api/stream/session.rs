@@ -2,20 +2,22 @@
 
 use super::super::error::{ApiError, Code};
 use super::super::{App, execs};
-use super::command::Command;
+use super::command::{Command, HEARTBEAT};
 use super::follow::Follow;
-use super::frames;
+use super::frames::{self, Frame};
 use super::line::{End, Line, MAX_MESSAGE};
 use crate::exec::{Input, StreamRequest, live_input};
 use crate::tenant::TenantId;
 use axum::http::StatusCode;
+use futures_util::SinkExt;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 /// `start` must have come within this time.
@@ -95,7 +97,7 @@ impl Session {
     /// From a request to a running command.
     async fn start(
         &self,
-        line: &Line,
+        line: &mut Line,
         request: StreamRequest,
         held: OwnedSemaphorePermit,
     ) -> Result<Command, End> {
@@ -128,9 +130,20 @@ impl Session {
                 follow,
             })
         };
+        let Line { sink, socket, .. } = line;
+        // The runtime may stand still, and its clients wait with it.
+        let heartbeats = async {
+            loop {
+                sleep(HEARTBEAT).await;
+                let heartbeat = Message::text(Frame::heartbeat().json);
+                // That the client is gone is seen below, where it matters.
+                let _ = sink.send(heartbeat).await;
+            }
+        };
         tokio::select! {
             started = starting => started.map_err(End::failed),
-            () = line.socket.closed(), if !detach => Err(End::Gone),
+            () = socket.closed(), if !detach => Err(End::Gone),
+            never = heartbeats => never,
         }
     }
 }

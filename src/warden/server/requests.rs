@@ -2,9 +2,10 @@
 //! though an honest api process never sends one.
 
 use crate::cell::command::MAX_ENCODED;
+use crate::image;
 use crate::resources::{CellResources, MIB, RuntimeResources};
 use crate::warden::protocol::{
-    Busy, Failure, MAX_IDS, MAX_MESSAGE, Reply, Request, RuntimeSpec, TerminalSize,
+    Busy, Failure, MAX_IDS, MAX_NAMES, Reply, Request, RuntimeSpec, TerminalSize,
 };
 use crate::warden::server::catalogue::Operation;
 use crate::warden::server::{Warden, disk, policy};
@@ -65,7 +66,7 @@ impl Warden {
                 let ids = self.checkpoints.page(after, MAX_IDS);
                 return self.reply(&Reply::Ids { seq, ids }, Vec::new());
             }
-            Request::ListImages { seq } => (seq, self.list_images(seq)),
+            Request::ListImages { seq, after } => (seq, self.list_images(seq, after.as_deref())),
             Request::Kill { seq } => return self.kill(seq),
             Request::Signal { seq, signal } => return self.signal(seq, signal),
             Request::Exec {
@@ -94,7 +95,10 @@ impl Warden {
         }
     }
 
-    fn list_images(&mut self, seq: u64) -> Result<(), Failure> {
+    fn list_images(&mut self, seq: u64, after: Option<&str>) -> Result<(), Failure> {
+        if after.is_some_and(|name| !image::is_name(name)) {
+            return Err(invalid("after"));
+        }
         let mut names = self.images.list().map_err(|error| {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
@@ -102,12 +106,8 @@ impl Warden {
             );
             Failure::Internal
         })?;
-        let mut room = MAX_MESSAGE - 256;
-        names.retain(|name| {
-            let fits = room > name.len() + 3;
-            room -= if fits { name.len() + 3 } else { 0 };
-            fits
-        });
+        names.retain(|name| Some(name.as_str()) > after);
+        names.truncate(MAX_NAMES);
         self.reply(&Reply::Images { seq, names }, Vec::new());
         Ok(())
     }

@@ -6,7 +6,8 @@ use crate::api::openapi::schemas::common::{Data, Empty, List, Paging, RuntimeKey
 
 /// Keep a copy of a runtime's disk
 ///
-/// Its settings are kept with it; its processes are not.
+/// Its settings are kept with it; its processes are not: they stand still while the disk is copied. If that takes more than
+/// ten seconds, the answer's `state` is `creating`, and becomes `ready` or `failed`.
 #[utoipa::path(
     post, path = "/v1/runtimes/{runtime}/checkpoints", tag = "checkpoints",
     params(RuntimeKey),
@@ -35,6 +36,8 @@ pub fn list_checkpoints() {}
 pub fn get_checkpoint() {}
 
 /// Delete a checkpoint
+///
+/// Waits for its making, and for a runtime that is being made of it; 503 where that takes more than 20 seconds.
 #[utoipa::path(
     delete, path = "/v1/checkpoints/{id}", tag = "checkpoints",
     params(("id" = String, Path, description = "The checkpoint's id", min_length = 1)),

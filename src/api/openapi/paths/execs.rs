@@ -9,8 +9,15 @@ use crate::api::openapi::schemas::record::{ExecFilter, ExecRecord, OutputRange};
 ///
 /// Answers when the command's main process is gone; whatever it left behind is killed. A command that does not exist, fails,
 /// or runs out of time or memory is a result, too, with status 200. The command is killed when the client hangs up, unless
-/// `detach` is true. With `Accept: text/event-stream` the answer is the command's output as it comes: the frames of the
-/// WebSocket that the server sends there, each as an event named by its `type`.
+/// `detach` is true: then its id is answered when it has started, and the command runs to its end or its timeout.
+///
+/// A command that runs for more than ten seconds is answered 200 before its end is known, with a space every five seconds
+/// ahead of the JSON; an error after that is the JSON of an error in that answer.
+///
+/// With `Accept: text/event-stream` the answer is the command's output as it comes: the frames of the WebSocket that the
+/// server sends there, each as an event named by its `type`, and a comment in every ten seconds of silence. What can't be
+/// started is refused as ever; what goes wrong later is an `error` event. `output_encoding` must be `base64` or left out then,
+/// and there can be no `Idempotency-Key`.
 #[utoipa::path(
     post, path = "/v1/runtimes/{runtime}/exec", tag = "execs",
     params(RuntimeKey, IdempotencyKey),
@@ -28,7 +35,7 @@ use crate::api::openapi::schemas::record::{ExecFilter, ExecRecord, OutputRange};
         (status = 200, description = "What came of it.", content(
             (Data<ExecAnswer> = "application/json"), (String = "text/event-stream"),
         )),
-        JsonBody, Fails<404>, Fails<409>, Fails<429>, Work,
+        JsonBody, Fails<404>, Fails<409>, Fails<429>, Fails<504>, Work,
     ),
 )]
 pub fn exec_runtime() {}
@@ -38,8 +45,9 @@ pub fn exec_runtime() {}
 /// One JSON object per text frame, with a `type`; bytes are in `data_base64`. The client's first frame is `start`, with
 /// `command`, `args`, `env`, `cwd`, `tty`, `rows`, `cols`, `timeout_secs`, `limits`, `detach` and `stdin` (`pipe` or `none`); no
 /// shell is involved. Then it may send `stdin`, `close_stdin`, `signal` (`signal`: INT, TERM, HUP, QUIT, USR1, USR2 or KILL),
-/// `resize` (`rows`, `cols`) and `heartbeat`. The server sends `stdout` and `stderr`, `heartbeat` after ten seconds of silence,
-/// and at last `exit` (`code`, and what `POST …/exec` answers but the output) or `error` (`message`).
+/// `resize` (`rows`, `cols`) and `heartbeat`. The server sends `started` (`exec_id`) to `detach`, `stdout` and `stderr`,
+/// `heartbeat` after ten seconds of silence, and at last `exit` (`code`, and what `POST …/exec` answers but the output) or
+/// `error` (`message`, `code`, `details`). There can be no `Idempotency-Key`.
 #[utoipa::path(
     get, path = "/v1/runtimes/{runtime}/exec/stream", tag = "execs",
     params(RuntimeKey),
@@ -51,7 +59,7 @@ pub fn exec_stream() {}
 #[utoipa::path(
     get, path = "/v1/execs", tag = "execs",
     params(ExecFilter, Paging),
-    responses((status = 200, description = "Records, oldest first.", body = List<ExecRecord>), Fails<422>, Work),
+    responses((status = 200, description = "Records, newest first.", body = List<ExecRecord>), Fails<422>, Work),
 )]
 pub fn list_execs() {}
 
@@ -75,7 +83,9 @@ pub fn cancel_exec() {}
 
 /// Read an exec's output
 ///
-/// Where there are no bytes, such as beyond the end, the answer is empty.
+/// Where there are no bytes, such as beyond the end, the answer is empty. The output of a command that runs can be read as
+/// far as it is kept, if it is detached; with `follow` the answer goes on until the command ends. Output that is not kept, or
+/// not any more, is 404 with the reason `output_not_kept`.
 #[utoipa::path(
     get, path = "/v1/execs/{id}/output", tag = "execs",
     params(("id" = String, Path, description = "The exec's id", min_length = 1), OutputRange),

@@ -3,6 +3,7 @@
 pub mod checkpoints;
 pub mod execs;
 pub mod files;
+pub mod images;
 pub mod runtimes;
 pub mod service;
 pub mod unsupported;

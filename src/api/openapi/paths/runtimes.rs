@@ -9,7 +9,8 @@ use crate::api::openapi::schemas::runtime::{Runtime, StatusFilter};
 
 /// Create a runtime
 ///
-/// Answers when commands can run in it; if that takes more than ten seconds, with the status `creating`.
+/// Answers when commands can run in it; if that takes more than ten seconds, with the status `creating`. 404 is an unknown
+/// `checkpoint_id`.
 #[utoipa::path(
     post, path = "/v1/runtimes", tag = "runtimes",
     params(IdempotencyKey),
@@ -24,7 +25,7 @@ use crate::api::openapi::schemas::runtime::{Runtime, StatusFilter};
     )),
     responses(
         (status = 200, description = "The new runtime.", body = Data<Runtime>),
-        JsonBody, Fails<409>, Work,
+        JsonBody, Fails<404>, Fails<409>, Work,
     ),
 )]
 pub fn create_runtime() {}
@@ -61,11 +62,12 @@ pub fn patch_runtime() {}
 
 /// Delete a runtime
 ///
-/// Kills what runs in it and removes its files.
+/// Kills what runs in it and removes its files. Its checkpoints and the records of its commands stay. 409: it is still being
+/// created.
 #[utoipa::path(
     delete, path = "/v1/runtimes/{runtime}", tag = "runtimes",
     params(RuntimeKey),
-    responses((status = 200, description = "It is gone.", body = Data<Empty>), Fails<404>, Work),
+    responses((status = 200, description = "It is gone.", body = Data<Empty>), Fails<404>, Fails<409>, Work),
 )]
 pub fn delete_runtime() {}
 
@@ -97,7 +99,8 @@ pub fn stop_runtime() {}
 
 /// Pause a runtime
 ///
-/// Its processes are frozen where they are, and their memory is kept.
+/// Its processes are frozen where they are, and their memory is kept. Their time stands still too, and that of files on
+/// their way.
 #[utoipa::path(
     post, path = "/v1/runtimes/{runtime}/pause", tag = "runtimes",
     params(RuntimeKey),

@@ -6,8 +6,12 @@ use utoipa::ToSchema;
 /// What to keep of a runtime.
 #[derive(ToSchema)]
 pub struct CreateCheckpointRequest {
-    /// A name; a random one if left out.
-    #[schema(min_length = 1, max_length = 63)]
+    /// A name of at most 128 bytes, which need not be unique; the runtime's and a random number if left out.
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
     name: Option<String>,
     kind: Option<CheckpointKind>,
 }

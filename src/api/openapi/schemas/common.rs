@@ -52,7 +52,7 @@ pub struct Paging {
     #[param(maximum = 4_294_967_295u64)]
     offset: Option<u64>,
     /// Begin after this place: a page's `next_cursor`.
-    #[param(pattern = "^[A-Za-z0-9_-]{32}$")]
+    #[param(pattern = "^[A-Za-z0-9_-]{12,95}$")]
     after: Option<String>,
 }
 
@@ -61,7 +61,8 @@ pub struct Paging {
 #[into_params(parameter_in = Header)]
 pub struct IdempotencyKey {
     /// The same key with the same request gives the first outcome and does nothing twice; with another, 409. Kept for 24
-    /// hours.
+    /// hours. A tenant's own, and for exec a runtime's. What ran nothing (401, 422, 429, 503) may be tried again under its key;
+    /// what the end of the server cut off is 409 with its `exec_id` and the `outcome` `unknown`.
     #[param(
         rename = "Idempotency-Key",
         min_length = 1,

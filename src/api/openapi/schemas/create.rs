@@ -131,6 +131,13 @@ pub struct PatchRuntimeRequest {
         pattern = "^[A-Za-z0-9][A-Za-z0-9_.-]*$"
     )]
     display_name: Option<String>,
+    /// As `display_name`, which counts where both are given.
+    #[schema(
+        min_length = 1,
+        max_length = 63,
+        pattern = "^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+    )]
+    name: Option<String>,
     resources: Option<CreateResources>,
     /// All of them: those that are not named here are removed.
     environment_variables: Option<Variables>,
@@ -143,6 +150,18 @@ pub struct PatchRuntimeRequest {
     /// Kept and shown, and nothing else: nothing is captured.
     llm_tool_io_capture_enabled: Option<bool>,
     llm_token_saving_policy: Option<TokenSavingPolicyRequest>,
+    /// Kept and shown, and nothing else: no agent is installed.
+    #[schema(max_length = 65_536)]
+    runtime_agent: Option<String>,
+    #[schema(max_length = 65_536)]
+    runtime_agent_post_install_script: Option<String>,
+    #[schema(max_length = 65_536)]
+    runtime_agent_post_config_script: Option<String>,
+    #[schema(max_length = 65_536)]
+    runtime_agent_secret_preset: Option<String>,
+    /// What old clients call `resources.requests.vcpus`.
+    #[schema(deprecated, minimum = 1, maximum = 100_000)]
+    vcpus: Option<u32>,
     /// What old clients call `resources.requests.memory_mib`.
     #[schema(deprecated, minimum = 16, maximum = 1_073_741_824)]
     cur_memory_mib: Option<u64>,
@@ -152,6 +171,9 @@ pub struct PatchRuntimeRequest {
     /// What old clients call `resources.limits.memory_mib`; 0 is none.
     #[schema(deprecated, maximum = 1_073_741_824)]
     max_memory_mib: Option<u64>,
+    /// What old clients call the `suspend_after_secs` of `idle_policy`.
+    #[schema(deprecated, maximum = 18_446_744_073_709_551_615u64)]
+    idle_suspend_after_secs: Option<u64>,
 }
 
 /// Further limits that can be changed. The size of the disk can't: restore a checkpoint to a larger one.

@@ -19,7 +19,6 @@ pub struct ExecRequest {
     /// Added to the runtime's own variables.
     env: Option<Variables>,
     /// What the command reads; immediate end of file if left out.
-    #[schema(pattern = "^[^\\u0000]*$")]
     stdin: Option<String>,
     /// As `stdin`, in padded base64; one of the two at most.
     #[schema(

@@ -92,8 +92,10 @@ pub struct OutputRange {
     #[param(inline)]
     stream: Option<OutputStream>,
     /// The first byte, counted from 0.
+    #[param(maximum = 18_446_744_073_709_551_615u64)]
     offset: Option<u64>,
     /// Most bytes.
+    #[param(maximum = 18_446_744_073_709_551_615u64)]
     limit: Option<u64>,
     /// Go on until the command ends.
     follow: Option<bool>,
