@@ -17,6 +17,7 @@ pub mod exec;
 pub mod files;
 pub mod image;
 pub mod log;
+pub mod metrics;
 pub mod profile;
 pub mod resources;
 pub mod roles;

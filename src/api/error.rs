@@ -5,6 +5,7 @@ mod files;
 
 use crate::exec::{AdmissionError, ExecError, OutputError};
 use crate::log::chain;
+use crate::metrics::METRICS;
 use crate::runtime::{Invalid, RuntimeError};
 use crate::store::StoreError;
 use crate::warden::client::WardenError;
@@ -82,13 +83,9 @@ impl ApiError {
         }
     }
 
-    /// Something that is promised and not built yet; `field` names what asked for it.
-    pub fn unimplemented(field: Option<&str>, message: impl Into<String>) -> Self {
-        let error = Self::new(Code::Unimplemented, message);
-        match field {
-            Some(field) => error.detail("field", field),
-            None => error,
-        }
+    /// Something that this service does not have.
+    pub fn unimplemented(message: impl Into<String>) -> Self {
+        Self::new(Code::Unimplemented, message)
     }
 
     /// Our own failure; the client learns nothing but the request id.
@@ -126,6 +123,10 @@ impl ApiError {
 
     /// What a client sees of it. What is our own fault gets a log line.
     pub fn view(&self) -> Value {
+        if self.is_temporary() {
+            let reason = self.details.get("reason").and_then(Value::as_str);
+            METRICS.refused(self.status.as_u16(), reason.unwrap_or("other"));
+        }
         if self.status.is_server_error() && self.code != Code::Unimplemented {
             let cause = self.cause.as_deref().unwrap_or_default();
             tracing::warn!(

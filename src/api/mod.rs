@@ -9,7 +9,7 @@
 //! exec_records, exec_output       what is remembered of execs
 //! query        query strings, paging
 //! idempotency  requests that are carried out once      answer, slow, chunks  bodies that take long or much
-//! docs      static pages              openapi      the description of all of this
+//! docs      static pages              openapi      the description of all of this      metrics   for Prometheus
 //! error     the only place that knows status codes
 //! ```
 
@@ -32,6 +32,7 @@ mod files;
 mod idempotency;
 mod images;
 mod items;
+mod metrics;
 mod openapi;
 mod query;
 mod request_id;
@@ -45,6 +46,7 @@ use crate::config::{Config, ConfigError, memory_bytes};
 use crate::exec::{Admission, Executor, Outputs, Records};
 use crate::files::Files;
 use crate::log::chain;
+use crate::metrics::METRICS;
 use crate::resources::MIB;
 use crate::runtime::{CreateRequest, HostSizes, Profiles, RuntimeError, Runtimes};
 use crate::store::{Store, StoreError};
@@ -56,8 +58,8 @@ pub use openapi::json as openapi;
 use server::Server;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// Name of the runtime that the first start makes.
@@ -139,6 +141,7 @@ pub async fn run(
         profiles,
         admin_token,
     } = parts;
+    LazyLock::force(&METRICS);
     listener.set_nonblocking(true).map_err(RunError::Listen)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(RunError::Listen)?;
     let address = listener.local_addr().map_err(RunError::Listen)?;

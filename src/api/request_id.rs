@@ -1,8 +1,9 @@
-//! The outermost layer: gives every request its id, and every error its body.
+//! The outermost layer: gives every request its id, and every error its body, and counts the answers.
 
 use super::error::ApiError;
-use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue};
+use crate::metrics::{self, METRICS};
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::time::Instant;
@@ -24,6 +25,11 @@ pub async fn layer(mut request: Request, next: Next) -> Response {
         .filter(|text| valid(text))
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
     request.extensions_mut().insert(RequestId(id.clone()));
+    let mut counted = metrics::Request {
+        route: route(&request),
+        method: method(request.method()),
+        status: 0,
+    };
     let span =
         tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
 
@@ -38,11 +44,26 @@ pub async fn layer(mut request: Request, next: Next) -> Response {
             response.headers_mut().insert(X_REQUEST_ID, value);
         }
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        tracing::debug!(status = response.status().as_u16(), micros, "answered");
+        counted.status = response.status().as_u16();
+        METRICS.answered(&counted);
+        tracing::debug!(status = counted.status, micros, "answered");
         response
     }
     .instrument(span)
     .await
+}
+
+/// The template of the route: a path is the client's choice, and there is no end of those.
+fn route(request: &Request) -> String {
+    let matched = request.extensions().get::<MatchedPath>();
+    matched.map_or("none", MatchedPath::as_str).to_owned()
+}
+
+/// A method's name, where it is one of HTTP's: clients can make up others.
+fn method(method: &Method) -> &'static str {
+    const NAMES: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let found = NAMES.iter().find(|name| method == **name);
+    found.copied().unwrap_or("other")
 }
 
 /// Whether an id may be kept: a hyphenated UUID, and nothing that could confuse a log.

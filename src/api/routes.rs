@@ -3,8 +3,8 @@
 use super::auth::Caller;
 use super::error::{ApiError, Code};
 use super::{
-    App, checkpoints, docs, exec_output, exec_records, execs, files, images, request_id, runtimes,
-    stream,
+    App, checkpoints, docs, exec_output, exec_records, execs, files, images, metrics, request_id,
+    runtimes, stream,
 };
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -29,12 +29,6 @@ impl Table {
         self
     }
 
-    fn later(self) -> Self {
-        LATER
-            .iter()
-            .fold(self, |table, path| table.route(path, get(later)))
-    }
-
     fn not_here(self) -> Self {
         NOT_HERE.iter().fold(self, |mut table, path| {
             let below = format!("{path}/{{*below}}");
@@ -43,9 +37,6 @@ impl Table {
         })
     }
 }
-
-/// Promised by the contract, and not built yet: 501, so that nobody takes them for a typing error.
-pub const LATER: &[&str] = &["/metrics"];
 
 /// What clients of the hosted product know and this service does not have. All methods and all that is below answer 501.
 pub const NOT_HERE: &[&str] = &[
@@ -110,10 +101,10 @@ pub fn table() -> Table {
         )
         .route("/v1/execs/{id}/output", get(exec_output::get))
         .route("/v1/images", get(images::list))
+        .route("/metrics", get(metrics::show))
         .route("/openapi.json", get(docs::description))
         .route("/docs", get(docs::page))
         .route("/docs/{file}", get(docs::file))
-        .later()
         .not_here()
 }
 
@@ -135,12 +126,8 @@ async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     ))
 }
 
-async fn later(_: Caller) -> ApiError {
-    ApiError::unimplemented(None, "this operation is not supported yet")
-}
-
 async fn unsupported(_: Caller) -> ApiError {
-    ApiError::unimplemented(None, "this service does not have this operation")
+    ApiError::unimplemented("this service does not have this operation")
 }
 
 async fn no_route() -> ApiError {

@@ -189,6 +189,14 @@ impl Admission {
         (self.bounds.max_execs as usize).saturating_sub(self.server.slots.available_permits())
     }
 
+    /// How many commands wait, for their runtime's bounds or the server's.
+    pub fn waiting(&self) -> u64 {
+        let gates = self.gates();
+        let all = gates.values().chain([&self.server]);
+        all.map(|gate| u64::from(gate.waiting.load(Ordering::Relaxed)))
+            .sum()
+    }
+
     fn visit(self: &Arc<Self>, runtime: Uuid) -> Visit {
         let bounds = &self.bounds;
         let gate = self

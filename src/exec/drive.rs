@@ -119,6 +119,7 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
     Ok(Finished {
         exec_id,
         verdict,
+        duration,
         duration_ms: u64::try_from(duration.as_millis())
             .unwrap_or(u64::MAX)
             .max(1),

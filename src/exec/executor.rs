@@ -20,6 +20,7 @@ use crate::store::{ExecRow, KeyRow};
 use crate::tenant::TenantId;
 use crate::warden::client::Warden;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -31,7 +32,9 @@ pub struct Finished {
     pub exec_id: Uuid,
     /// How it ended.
     pub verdict: Verdict,
-    /// Wall clock, at least 1.
+    /// Wall clock.
+    pub duration: Duration,
+    /// The same for clients, at least 1.
     pub duration_ms: u64,
     /// Its output.
     pub stdout: Captured,
@@ -84,6 +87,11 @@ impl Executor {
             cancel: watch::Sender::new(false),
             tasks: watch::Sender::new(0),
         }
+    }
+
+    /// Who may run now.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     /// What is remembered of all execs.

@@ -74,6 +74,11 @@ impl Outputs {
         Ok(())
     }
 
+    /// Bytes that are kept, in files and in rows.
+    pub fn used(&self) -> u64 {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
     /// Where an output is, or would be.
     pub fn path(&self, id: Uuid, stream: Stream) -> PathBuf {
         self.0.directory.join(format!("{id}.{}", stream.as_str()))

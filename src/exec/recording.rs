@@ -6,8 +6,10 @@ use super::executor::Finished;
 use super::live::Listed;
 use super::record::{self, RUNNING, Report, UNKNOWN};
 use super::records::Records;
+use crate::metrics::METRICS;
 use crate::store::{ExecRow, ExecWrite, KeyRow, StoreError};
 use bytes::Bytes;
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// See the module.
@@ -20,6 +22,7 @@ pub(super) struct Recording {
     keyed: bool,
     streamed: bool,
     listed: Listed,
+    began: Instant,
 }
 
 impl Recording {
@@ -45,6 +48,7 @@ impl Recording {
             keyed,
             streamed,
             listed,
+            began: Instant::now(),
         }
     }
 
@@ -72,7 +76,10 @@ impl Recording {
             self.records.release_key(id);
         }
         let output = match result {
-            Ok(finished) => [finished.stdout.kept.clone(), finished.stderr.kept.clone()],
+            Ok(finished) => {
+                METRICS.ran(finished.duration, self.began.elapsed());
+                [finished.stdout.kept.clone(), finished.stderr.kept.clone()]
+            }
             Err(_) => Default::default(),
         };
         match end {
@@ -88,6 +95,7 @@ impl Recording {
     }
 
     fn put(&self, row: ExecRow, outcome: &str, mut report: Report, output: [Bytes; 2]) {
+        METRICS.exec(outcome, 1);
         report.streamed = self.streamed;
         let spools = self.listed.progress();
         if let [Some(stdout), Some(stderr)] = spools {

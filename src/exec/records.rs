@@ -4,6 +4,7 @@
 
 use super::outputs::{Outputs, Stream};
 use super::record::Record;
+use crate::metrics::METRICS;
 use crate::resources::MIB;
 use crate::store::{
     ExecBatch, ExecChange, ExecFilter, ExecPage, ExecRow, ExecWrite, KeyRow, Store, StoreError,
@@ -68,6 +69,7 @@ impl Records {
     /// Ends the records of the server before, and starts the task that writes new ones.
     pub async fn open(store: Store, outputs: Outputs) -> Result<Self, StoreError> {
         for id in store.lose_running_execs().await? {
+            METRICS.exec(super::record::UNKNOWN, 1);
             let bytes = outputs.length(id);
             if bytes > 0 {
                 store.set_kept_in_files(id, bytes).await?;

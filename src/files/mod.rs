@@ -98,6 +98,11 @@ impl Files {
         answer.await.map_err(|_| FileError::ShuttingDown)?
     }
 
+    /// What may be under way now.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
     /// Admits nobody any more. What is on its way goes on.
     pub fn close(&self) {
         self.admission.close();

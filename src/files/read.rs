@@ -3,6 +3,7 @@
 use super::session::{Clock, Session};
 use super::{FileError, FilePath};
 use crate::cell::file::{Operation, Report};
+use crate::metrics::Transfer;
 use crate::runtime::Runtime;
 use crate::warden::client::Warden;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -39,6 +40,7 @@ pub(super) async fn serve(
     idle: Duration,
     mut tell: oneshot::Sender<Result<Download, FileError>>,
 ) {
+    let mut transfer = Transfer::read();
     let operation = Operation::Read(path.as_c_str().to_owned());
     let opened = Session::open(&warden, &runtime, &operation, idle, tell.closed()).await;
     let (mut session, bytes) = match opened {
@@ -56,8 +58,12 @@ pub(super) async fn serve(
         Ok(Report::Done) => Err(FileError::Failed("it was not asked to write".into())),
         Err(error) => Err(error),
     };
+    let opened = answer.is_ok();
     let size = answer.as_ref().map_or(0, |download| download.size);
-    if tell.send(answer).is_ok() && pump(bytes, size, &send, session.clock()).await {
+    if tell.send(answer).is_ok() && pump(bytes, size, &send, session.clock(), &transfer).await {
+        if opened {
+            transfer.completed();
+        }
         drop(send);
         return session.close().await;
     }
@@ -70,6 +76,7 @@ async fn pump(
     mut left: u64,
     client: &mpsc::Sender<Result<Bytes, Broken>>,
     clock: &Clock,
+    transfer: &Transfer,
 ) -> bool {
     while left > 0 {
         let wanted = left.min(PIECE) as usize;
@@ -85,13 +92,15 @@ async fn pump(
             return false;
         }
         let piece = piece.into_inner().freeze();
-        left -= piece.len() as u64;
+        let length = piece.len();
+        left -= length as u64;
         if !matches!(
             timeout(clock.idle(), client.send(Ok(piece))).await,
             Ok(Ok(()))
         ) {
             return false;
         }
+        transfer.moved(length);
     }
     true
 }

@@ -3,6 +3,7 @@
 use super::session::Session;
 use super::{FileError, FilePath};
 use crate::cell::file::{Operation, Refusal, Report};
+use crate::metrics::Transfer;
 use crate::runtime::Runtime;
 use crate::warden::client::Warden;
 use bytes::Bytes;
@@ -45,6 +46,7 @@ pub(super) async fn serve(
     idle: Duration,
     mut tell: oneshot::Sender<Result<(), FileError>>,
 ) {
+    let mut transfer = Transfer::write();
     let operation = Operation::Write(path.as_c_str().to_owned());
     let opened = Session::open(&warden, &runtime, &operation, idle, tell.closed()).await;
     let (mut session, file) = match opened {
@@ -55,7 +57,7 @@ pub(super) async fn serve(
     let written = async {
         let whole = async {
             expect(&mut session, Report::Ready(0)).await?;
-            send(&mut session, file, most, &mut source).await
+            send(&mut session, file, most, &mut source, &transfer).await
         };
         tokio::select! {
             biased;
@@ -67,6 +69,9 @@ pub(super) async fn serve(
         expect(&mut session, Report::Done).await
     };
     let written = written.await;
+    if written.is_ok() {
+        transfer.completed();
+    }
     let _ = tell.send(written.map_err(|error| match error {
         FileError::Refused {
             refusal: Refusal::Kernel(Errno::ENOSPC | Errno::EDQUOT),
@@ -96,6 +101,7 @@ async fn send(
     mut file: pipe::Sender,
     most: u64,
     source: &mut impl Source,
+    transfer: &Transfer,
 ) -> Result<(), FileError> {
     let mut sent = 0;
     loop {
@@ -118,6 +124,7 @@ async fn send(
         if piece.is_empty() {
             return Ok(());
         }
+        transfer.moved(piece.len());
     }
 }
 

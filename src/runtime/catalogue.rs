@@ -3,6 +3,7 @@
 
 use super::error::RuntimeError;
 use super::model::Runtime;
+use super::status::Status;
 use crate::tenant::TenantId;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -91,6 +92,13 @@ impl Catalogue {
             .collect()
     }
 
+    /// The status of each runtime of all tenants.
+    pub(super) fn statuses(&self) -> Vec<Status> {
+        let maps = self.read();
+        let all = maps.by_id.values();
+        all.map(|runtime| runtime.status()).collect()
+    }
+
     // The maps are changed by single calls that can't panic between each other, so a poisoned lock guards whole maps.
     fn read(&self) -> RwLockReadGuard<'_, Maps> {
         self.0
@@ -111,7 +119,6 @@ mod tests {
     use super::super::model::State;
     use super::super::request::{Base, CreateRequest};
     use super::super::sizes::HostSizes;
-    use super::super::status::Status;
     use super::*;
 
     fn runtime(tenant: TenantId, name: &str) -> Arc<Runtime> {

@@ -190,6 +190,12 @@ impl Runtimes {
         Page::cut(all, page, |runtime| runtime.id)
     }
 
+    /// How many runtimes of all tenants are in which status.
+    pub fn by_status(&self) -> [(Status, usize); 8] {
+        let all = self.0.catalogue.statuses();
+        Status::ALL.map(|status| (status, all.iter().filter(|it| **it == status).count()))
+    }
+
     /// Kills what runs in the runtime and removes it with its disk; its checkpoints stay.
     pub async fn delete(&self, tenant: TenantId, key: &str) -> Result<(), RuntimeError> {
         let (turn, runtime) = self.turn(tenant, key).await?;

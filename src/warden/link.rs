@@ -1,6 +1,7 @@
 //! The task on the api side that owns the socket to the warden: sends requests, hands replies to whoever asked, and on
 //! the warden's end tells everyone. See [`crate::warden::client`] for the calls.
 
+use crate::metrics::METRICS;
 use crate::sys::packet;
 use crate::sys::polled::{Polled, register};
 use crate::warden::client::{Ended, WardenError};
@@ -125,7 +126,10 @@ pub async fn run(
                 return;
             };
             match register(next) {
-                Ok(socket) => break socket,
+                Ok(socket) => {
+                    METRICS.warden_restarted();
+                    break socket;
+                }
                 Err(error) => tracing::error!(%error, "the new warden's socket can't be used"),
             }
         };

@@ -13,6 +13,7 @@ const PROTECTED: &[(&str, &str)] = &[
     ("POST", "/v1/runtimes/example/exec"),
     ("GET", "/v1/runtimes/no-such-runtime"),
     ("GET", "/v1/images"),
+    ("GET", "/metrics"),
 ];
 
 fn refused_everywhere(headers: &[(&str, &str)]) {

@@ -28,6 +28,7 @@ mod files_transfers;
 mod idempotency;
 mod images;
 mod lifecycle;
+mod metrics;
 mod patch;
 mod runtime_fields;
 mod runtimes;

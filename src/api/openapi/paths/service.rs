@@ -45,6 +45,15 @@ pub fn healthz_head() {}
 )]
 pub fn readyz() {}
 
+/// Counts and states for Prometheus
+///
+/// Of all tenants together, in the text format of OpenMetrics 1.0.
+#[utoipa::path(
+    get, path = "/metrics", tag = "service",
+    responses((status = 200, description = "They are.", body = String, content_type = "application/openmetrics-text")),
+)]
+pub fn metrics() {}
+
 /// This description
 #[utoipa::path(
     get, path = "/openapi.json", tag = "service",

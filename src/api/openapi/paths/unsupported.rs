@@ -1,8 +1,8 @@
-//! Operations that answer 501: those of the hosted product that this service does not have, and those to come. They are
-//! described out of the router's own list.
+//! Operations that answer 501: those of the hosted product that this service does not have. They are described out of
+//! the router's own list.
 
 use crate::api::openapi::errors::Fails;
-use crate::api::routes::{LATER, NOT_HERE};
+use crate::api::routes::NOT_HERE;
 use utoipa::IntoResponses;
 use utoipa::openapi::path::{
     HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem,
@@ -17,11 +17,6 @@ pub fn add(paths: &mut Paths) {
     for path in NOT_HERE {
         let text = "Neither any other method nor what is below this path is supported.";
         paths.paths.insert((*path).into(), item(path, text));
-    }
-    for path in LATER {
-        paths
-            .paths
-            .insert((*path).into(), item(path, "Not yet supported."));
     }
 }
 
