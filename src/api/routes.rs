@@ -120,6 +120,12 @@ async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
             "the service is shutting down",
         ));
     }
+    if !app.runtimes.can_start() {
+        return Err(ApiError::new(
+            Code::Unavailable,
+            "the launcher is being restarted",
+        ));
+    }
     let missing = &app.config.allow_missing_limits;
     Ok(Json(
         json!({ "data": { "status": "ok", "allowed_missing_limits": missing } }),

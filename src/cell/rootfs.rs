@@ -10,12 +10,12 @@
 use crate::cell::error::{Result, Step};
 use crate::cell::mounts::{self, NOSUID_NODEV, READ_ONLY};
 use crate::sys;
-use nix::fcntl::AtFlags;
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{Gid, Uid, fchownat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, setfsgid, setfsuid, unlinkat};
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// A host directory that is shown read-only inside, not idmapped: root-only files in it stay unreadable.
@@ -147,10 +147,41 @@ pub fn shift(disk: &OwnedFd, from: u32, base: u32) -> Result<()> {
         .step("idmap the disk")
 }
 
-/// Makes the overlay's `upper` (the later root directory, so it belongs to the range's root) and `work` on a writable
-/// layer; existing ones stay as they are.
+/// Directory of the files that only keep inodes taken.
+const SPARE: &str = "spare";
+
+/// Overlayfs makes up to three inodes while it is mounted, to see what the layer can (ovl_make_workdir).
+const SPARES: u32 = 8;
+
+/// Sets inodes aside on a layer, and gives them free again for a mount (`keep` is false): a tenant who used up all others
+/// would else have a disk that can't be mounted any more. In vain where there are none left.
+///
+/// Done as the range's root, whose files they are: through the idmapped mount of a copied disk nobody else has a right.
+pub fn keep_spares(layer: BorrowedFd<'_>, base: u32, keep: bool) {
+    setfsgid(Gid::from_raw(base));
+    setfsuid(Uid::from_raw(base));
+    if let Ok(spare) = mounts::beneath(layer, c"spare") {
+        for number in 0..SPARES {
+            let name = number.to_string();
+            let done = if keep {
+                let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                openat(&spare, name.as_str(), flags, Mode::empty()).map(drop)
+            } else {
+                unlinkat(&spare, name.as_str(), UnlinkatFlags::NoRemoveDir)
+            };
+            if done.is_err() {
+                break;
+            }
+        }
+    }
+    setfsuid(Uid::from_raw(0));
+    setfsgid(Gid::from_raw(0));
+}
+
+/// Makes the overlay's `upper` (the later root directory, so it belongs to the range's root), `work` and what holds the
+/// spare inodes on a writable layer; existing ones stay as they are.
 pub fn prepare_upper(layer: &OwnedFd, base: u32) -> Result<()> {
-    for name in ["upper", "work"] {
+    for name in ["upper", "work", SPARE] {
         match mkdirat(layer, name, Mode::from_bits_truncate(0o755)) {
             Ok(()) => {
                 let owner = (Some(Uid::from_raw(base)), Some(Gid::from_raw(base)));

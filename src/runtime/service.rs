@@ -227,6 +227,11 @@ impl Runtimes {
         Ok((turn, current))
     }
 
+    /// Whether there is a warden to start commands now.
+    pub fn can_start(&self) -> bool {
+        self.0.warden.is_there()
+    }
+
     /// Names of the images that a runtime may be made of, in order.
     pub async fn images(&self) -> Result<Vec<String>, RuntimeError> {
         let listed = self.0.warden.list_images().await;

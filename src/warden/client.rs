@@ -12,6 +12,8 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -39,6 +41,7 @@ pub enum WardenError {
 #[derive(Clone, Debug)]
 pub struct Warden {
     calls: mpsc::UnboundedSender<link::Call>,
+    there: Arc<AtomicBool>,
 }
 
 /// What to run and within which limits.
@@ -127,12 +130,19 @@ impl Warden {
         replacements: mpsc::UnboundedReceiver<OwnedFd>,
     ) -> io::Result<Warden> {
         let (calls, queue) = mpsc::unbounded_channel();
+        let there = Arc::new(AtomicBool::new(true));
         tokio::spawn(link::run(
             crate::sys::polled::register(socket)?,
             replacements,
             queue,
+            there.clone(),
         ));
-        Ok(Warden { calls })
+        Ok(Warden { calls, there })
+    }
+
+    /// Whether there is a warden now; false between the end of one and the start of the next.
+    pub fn is_there(&self) -> bool {
+        self.there.load(Ordering::Relaxed)
     }
 
     /// Makes a runtime's disk, empty or as a copy of a checkpoint's, and proves that it can be mounted.

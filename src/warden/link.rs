@@ -9,7 +9,8 @@ use crate::warden::protocol::{MAX_MESSAGE, Reply, Request};
 use nix::errno::Errno;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
@@ -111,6 +112,7 @@ pub async fn run(
     mut socket: AsyncFd<Polled>,
     mut replacements: mpsc::UnboundedReceiver<OwnedFd>,
     mut calls: mpsc::UnboundedReceiver<Call>,
+    there: Arc<AtomicBool>,
 ) {
     let mut pending = Pending::default();
     loop {
@@ -119,6 +121,7 @@ pub async fn run(
         if talk(socket, &mut calls, &mut pending).await {
             return;
         }
+        there.store(false, Ordering::Relaxed);
         pending.lose();
         tracing::warn!("the warden is gone; waiting for the next one");
         socket = loop {
@@ -128,6 +131,7 @@ pub async fn run(
             match register(next) {
                 Ok(socket) => {
                     METRICS.warden_restarted();
+                    there.store(true, Ordering::Relaxed);
                     break socket;
                 }
                 Err(error) => tracing::error!(%error, "the new warden's socket can't be used"),

@@ -256,3 +256,23 @@ fn a_stopped_runtime_is_unmounted() {
     go(&runtime, "start", "running");
     assert!(attached(), "started, and not mounted");
 }
+
+#[test]
+fn a_disk_without_inodes_can_still_be_mounted() {
+    needs!(Root);
+    let _turn = together();
+    let body = json!({"limits": {"disk_mib": 16}});
+    let runtime = Runtime::create(api(), &body);
+    let line = "i=0; while : > /root/$i; do i=$((i+1)); done 2> /dev/null; : > /root/last";
+    runtime.sh(line).assert_code(2);
+    let free = runtime.sh("df --output=iavail /root | tail -n 1");
+    assert_eq!(free.stdout().trim(), "0");
+    for _ in 0..2 {
+        go(&runtime, "stop", "shutdown");
+        assert_eq!(crate::support::files::must_read(api(), &runtime, "0"), b"");
+        go(&runtime, "start", "running");
+    }
+    runtime
+        .sh("rm /root/[0-9]* && echo room > /root/again")
+        .assert_code(0);
+}

@@ -166,3 +166,24 @@ fn a_killed_init_ends_its_exec_and_nothing_else() {
     );
     runtime.sh("echo again").assert_stdout("again\n");
 }
+
+#[test]
+fn a_service_without_a_warden_is_not_ready() {
+    needs!(Root);
+    let _turn = alone();
+    let server = Server::start(Options::default());
+    let ready = |status: u16| {
+        let seen = || server.api.get("/readyz").status == status;
+        assert!(eventually(bound(20_000), seen), "never {status}");
+    };
+    ready(200);
+    // A supervisor that stands still starts no other one.
+    // SAFETY: kill(2) takes numbers only; the pids are processes of this test's own server.
+    unsafe { libc::kill(server.pid as i32, libc::SIGSTOP) };
+    kill(server.warden_pid());
+    ready(503);
+    // SAFETY: as above.
+    unsafe { libc::kill(server.pid as i32, libc::SIGCONT) };
+    ready(200);
+    assert!(works(&server.api, "/v1/runtimes/example/exec"));
+}

@@ -89,6 +89,7 @@ pub(super) fn mount(directory: &Path, record: &Record, layers: &Layers) -> JobRe
                 rootfs::shift(&disk, from, base).map_err(other)?;
             }
             rootfs::prepare_upper(&disk, base).map_err(other)?;
+            rootfs::keep_spares(disk.as_fd(), base, false);
             Some(disk)
         }
         Filesystem::Ephemeral | Filesystem::ReadOnly => None,
@@ -115,6 +116,9 @@ pub(super) fn mount(directory: &Path, record: &Record, layers: &Layers) -> JobRe
             .map_err(|errno| JobError::Other(chain(&errno)))?;
     }
     rootfs::assemble(layers, &writable, base).map_err(other)?;
+    if let Some(disk) = &disk_root {
+        rootfs::keep_spares(disk.as_fd(), base, true);
+    }
     let root = mounts::root().map_err(other)?;
     // In a persistent runtime /tmp is the tenant's own, to remove as well; nothing is mounted there.
     let fresh_tmp = record.spec.filesystem != Filesystem::Persistent;
