@@ -36,7 +36,7 @@ cd "$checkout"
 print_facts
 
 # One test program may take this long; a hung one must not take the rest with it.
-limit=${CELLBLOCK_TEST_LIMIT:-1500}
+limit=${CELLBLOCK_TEST_LIMIT:-2700}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 passed=0 failed=0 skipped=0
