@@ -190,7 +190,7 @@ impl Transfer {
     pub fn write() -> Self {
         Self {
             direction: Self::WRITE,
-            ..Self::read()
+            result: Self::FAILED,
         }
     }
 

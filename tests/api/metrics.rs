@@ -70,7 +70,7 @@ fn requests_execs_and_files_are_counted_and_nobody_is_named() {
     assert_eq!(before.get("execs_total{outcome=\"exited\"}"), 0.0);
     assert_eq!(before.get("kept_output_bytes"), 0.0);
 
-    let runtime = Runtime::create(&server.api, &json!({"name": "nobody-is-to-see-this"}));
+    let runtime = Runtime::create(&server.api, &json!({"name": "xyzzy-runtime"}));
     runtime.sh("printf 12345; printf 123 >&2").assert_code(0);
     runtime.sh("exit 3").assert_code(3);
     runtime.sh("kill -TERM $$").assert_code(143);
@@ -87,8 +87,8 @@ fn requests_execs_and_files_are_counted_and_nobody_is_named() {
     for path in ["/no/such/route", "/nor/such"] {
         assert_eq!(server.api.get(path).status, 404);
     }
-    server.api.send("BREW", "/v1/runtimes", &[], None);
-    server.api.send("BOIL", "/v1/runtimes", &[], None);
+    server.api.send("TRACE", "/v1/runtimes", &[], None);
+    server.api.send("TRACE", "/v1/runtimes", &[], None);
 
     let exec = "/v1/runtimes/{runtime}/exec";
     let file = "/v1/runtimes/{runtime}/files";
@@ -129,11 +129,11 @@ fn requests_execs_and_files_are_counted_and_nobody_is_named() {
         assert_eq!(Scrape::of(&server).get(&bytes), 100_000.0);
     }
     for name in [
-        "nobody",
+        "xyzzy",
         "secret",
         "hidden",
         "such",
-        "BREW",
+        "TRACE",
         "default",
         &runtime.id,
     ] {
