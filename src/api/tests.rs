@@ -15,7 +15,8 @@ fn health_needs_no_token() {
         (200, json!({ "data": { "status": "ok" } }))
     );
     assert_eq!(api.send("HEAD", "/healthz", "", "").status, 200);
-    assert_eq!(api.send("GET", "/readyz", "", "").status, 200);
+    // Here it has no launcher.
+    assert_eq!(api.send("GET", "/readyz", "", "").status, 503);
 }
 
 #[test]
