@@ -186,11 +186,11 @@ async fn started(mut execution: Execution, grace: Duration) -> Result<Answer, Ap
     let exec_id = execution.exec_id;
     // From here on a client that hangs up changes nothing.
     execution.detach();
-    if let Ok(started) = timeout(START_PATIENCE, execution.started()).await {
-        started?;
+    if timeout(START_PATIENCE, execution.begun()).await.is_ok() {
+        execution.started().await?;
         // What is wrong with the working directory shows a moment after the start.
-        if let Ok(Err(error)) = timeout(grace, execution.refused()).await {
-            return Err(error.into());
+        if timeout(grace, execution.ended()).await.is_ok() {
+            execution.refused().await?;
         }
     }
     Ok(running(exec_id))

@@ -245,32 +245,44 @@ impl Ending {
 }
 
 impl Execution {
-    /// Waits until the command runs, or has ended. A cancelled wait may be repeated.
+    /// Waits until the command runs, or has ended, and does nothing else: a cancelled wait may be repeated.
+    pub async fn begun(&mut self) {
+        if let Some(started) = &mut self.started {
+            let control = started.await;
+            self.started = None;
+            self.control = control.ok();
+        }
+        if self.control.is_none() {
+            self.ended().await;
+        }
+    }
+
+    /// Waits until the command has ended, and does nothing else: a cancelled wait may be repeated.
+    pub async fn ended(&mut self) {
+        self.ending.known().await;
+    }
+
+    /// Waits until the command runs, or has ended.
     ///
     /// # Errors
     /// As [`Execution::refused`].
     pub async fn started(&mut self) -> Result<(), ExecError> {
-        let Some(started) = &mut self.started else {
-            return Ok(());
-        };
-        let control = started.await;
-        self.started = None;
-        match control {
-            Ok(control) => self.control = Some(control),
+        self.begun().await;
+        match self.control {
+            Some(_) => Ok(()),
             // Killed before it ran, which is an end like others, or refused.
-            Err(_) => self.refused().await?,
+            None => self.refused().await,
         }
-        Ok(())
     }
 
-    /// Waits for the end; fails where there is none to tell, because the command could not be run. A cancelled wait may be
-    /// repeated.
+    /// Waits for the end; fails where there is none to tell, because the command could not be run. Not to be cancelled: what
+    /// it forgets the client must be told. Where the wait has a bound, [`Execution::ended`] comes first.
     ///
     /// # Errors
     /// Why it was not run. The client is to be told, and so nothing is remembered of it: no key stands for it, and there is
     /// no record where the error names none.
     pub async fn refused(&mut self) -> Result<(), ExecError> {
-        self.ending.known().await;
+        self.ended().await;
         let Ending::Known(end) = &self.ending else {
             return Ok(());
         };

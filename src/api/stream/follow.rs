@@ -52,18 +52,20 @@ impl Follow {
     /// # Errors
     /// Why it was not run; nothing has been told by then.
     pub async fn begin(&mut self, most: Instant, grace: Duration) -> Result<(), ExecError> {
-        let Ok(started) = timeout_at(most, self.execution.started()).await else {
+        if timeout_at(most, self.execution.begun()).await.is_err() {
             return Ok(());
-        };
-        started?;
-        let begun = async {
+        }
+        self.execution.started().await?;
+        let ended = async {
             self.first = self.output.next().await;
-            match self.first {
-                Some(_) => Ok(()),
-                None => self.execution.refused().await,
+            if self.first.is_none() {
+                self.execution.ended().await;
             }
         };
-        timeout(grace, begun).await.unwrap_or(Ok(()))
+        if timeout(grace, ended).await.is_ok() && self.first.is_none() {
+            self.execution.refused().await?;
+        }
+        Ok(())
     }
 
     /// What comes next. Nothing is lost when the wait is cancelled; nothing comes after the last thing.
