@@ -71,6 +71,11 @@ fn a_warden_that_does_not_get_ready_does_not_keep_the_service_from_stopping() {
     let gone = || procs::state(server.pid).is_none_or(|state| state == 'Z');
     assert!(eventually(bound(20_000), gone), "it ignored SIGTERM");
     server.stop();
+    // What a killed warden leaves of cgroups goes with the next start.
+    std::fs::remove_file(&pipe).expect("remove the pipe");
+    let server = server.restart();
+    assert!(works(&server), "{}", server.log());
+    assert!(server.stop().success(), "{}", server.log());
 }
 
 #[test]
