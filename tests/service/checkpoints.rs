@@ -205,7 +205,8 @@ fn a_copy_that_has_no_room_leaves_nothing_and_harms_nothing() {
     needs!(Root, Unshare);
     let _turn = alone();
     // A small file system at the data directory, in a mount namespace of the server's own.
-    let before = "mkdir -p \"$TEST_DIR/data\"; mount -t tmpfs -o size=96m tmpfs \"$TEST_DIR/data\"";
+    // Not a tmpfs, which can't be idmapped before Linux 6.3.
+    let before = "cd \"$TEST_DIR\" && mkdir data && truncate -s 112M disk && mkfs.ext4 -q disk && mount -o loop disk data";
     let server = Server::start(Options {
         before: Some(before.to_owned()),
         token: Some("0123456789abcdef0123456789abcdef".to_owned()),
