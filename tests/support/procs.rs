@@ -72,6 +72,24 @@ pub fn status_value(text: &str, key: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
+/// Where processes are that should be gone: for the message of a failed test.
+pub fn whereabouts(pids: &[u32]) -> String {
+    let read = |path: String| fs::read_to_string(path).unwrap_or_default();
+    let one = |pid: &u32| {
+        let [name, shared, own] = ["Name", "ShdPnd", "SigPnd"].map(|key| status(*pid, key));
+        let state = state(*pid);
+        let [wait, stack, groups] =
+            ["wchan", "stack", "cgroup"].map(|file| read(format!("/proc/{pid}/{file}")));
+        let group = groups.lines().find_map(|line| line.split_once(":freezer:"));
+        let (_, group) = group.unwrap_or_default();
+        let frozen = read(format!("/sys/fs/cgroup/freezer{group}/freezer.state"));
+        format!(
+            "{pid} {name:?} {state:?} pending {shared:?} {own:?} in {wait}\n{stack}freezer {group}: {frozen}"
+        )
+    };
+    pids.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
 /// Effective uid of a process.
 pub fn uid(pid: u32) -> Option<u32> {
     status(pid, "Uid")?.split_whitespace().nth(1)?.parse().ok()
