@@ -83,7 +83,8 @@ impl Place {
         }
     }
 
-    /// Makes what is missing and gives the directory that the file belongs into.
+    /// Makes what is missing and gives the directory that the file belongs into. A link that somebody else put there
+    /// meanwhile is not followed: it might leave the disk.
     pub(super) fn make_directories(&self) -> Result<OwnedFd, Refusal> {
         let mut directory = self.directory.try_clone().map_err(io)?;
         for name in &self.missing {
@@ -92,7 +93,7 @@ impl Place {
                 Ok(()) | Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(errno.into()),
             }
-            directory = enter(&directory, name)?;
+            directory = enter(&directory, name, libc::RESOLVE_NO_SYMLINKS)?;
         }
         Ok(directory)
     }
@@ -116,7 +117,7 @@ fn descend(from: &OwnedFd, path: &[u8]) -> Result<(OwnedFd, Vec<CString>), Refus
         .filter(|name| !matches!(*name, b"" | b"."));
     while let Some(part) = names.next() {
         let name = text(part)?;
-        match enter(&directory, &name) {
+        match enter(&directory, &name, libc::RESOLVE_NO_MAGICLINKS) {
             Ok(next) => directory = next,
             Err(Errno::ENOENT) => {
                 let missing: Result<Vec<CString>, Refusal> = names.map(text).collect();
@@ -138,14 +139,9 @@ fn descend(from: &OwnedFd, path: &[u8]) -> Result<(OwnedFd, Vec<CString>), Refus
     Ok((directory, Vec::new()))
 }
 
-/// A directory of a directory; links are followed, but not the magic ones of `/proc`.
-fn enter(directory: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
-    sys::openat2(
-        directory.as_fd(),
-        name,
-        DIRECTORY,
-        libc::RESOLVE_NO_MAGICLINKS,
-    )
+/// A directory of a directory; `resolve` says which links are not followed, the magic ones of `/proc` never being.
+fn enter(directory: &OwnedFd, name: &CStr, resolve: u64) -> Result<OwnedFd, Errno> {
+    sys::openat2(directory.as_fd(), name, DIRECTORY, resolve)
 }
 
 fn mount_id(directory: &OwnedFd) -> Result<u64, Refusal> {
@@ -200,6 +196,10 @@ pub(super) mod tests {
         assert!(dir.path().join("there/a/b").is_dir());
         // Who comes second finds them made.
         place.make_directories().unwrap();
+
+        let place = place_in(dir.path(), "c/file");
+        std::os::unix::fs::symlink("there", dir.path().join("c")).unwrap();
+        assert_eq!(place.make_directories().err(), Some(Errno::ELOOP.into()));
     }
 
     #[test]
