@@ -115,6 +115,10 @@ impl Api {
             .read_to_end(&mut bytes)
             .map_err(ureq::Error::from)?;
         let took = start.elapsed();
+        if parts.status.as_u16() == 500 {
+            let complaints = super::server::complaints(self.port);
+            eprintln!("{method} {path}: 500; the server's last complaints:\n{complaints}");
+        }
         Ok(Reply {
             status: parts.status.as_u16(),
             headers: parts.headers,

@@ -38,6 +38,30 @@ pub struct Server {
     options: Options,
 }
 
+/// Where the servers of this process print, by their ports.
+static LOGS: Mutex<Vec<(u16, PathBuf)>> = Mutex::new(Vec::new());
+
+/// The last that the server at a port had to complain of: what an answer of 500 keeps from clients.
+pub fn complaints(port: u16) -> String {
+    const MOST: usize = 8;
+    let logs = LOGS.lock().expect("the lock");
+    let log = logs.iter().rev().find(|(of, _)| *of == port);
+    let text = log.map_or_else(Vec::new, |(_, path)| fs::read(path).unwrap_or_default());
+    let text = String::from_utf8_lossy(&text);
+    let lines = text.lines();
+    let mut found: Vec<&str> = lines
+        .rev()
+        .filter(|line| {
+            [" ERROR ", " WARN "]
+                .iter()
+                .any(|level| line.contains(level))
+        })
+        .take(MOST)
+        .collect();
+    found.reverse();
+    found.join("\n")
+}
+
 impl Server {
     /// Starts one on a new data directory and waits until it answers.
     pub fn start(options: Options) -> Server {
@@ -53,6 +77,7 @@ impl Server {
         let log = dir.path().join("log");
         let child = spawn(command(dir.path(), port, &log, &options));
         let pid = child.id();
+        LOGS.lock().expect("the lock").push((port, log.clone()));
         let mut server = Server {
             child: Mutex::new(child),
             pid,
