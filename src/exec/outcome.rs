@@ -1,6 +1,6 @@
 //! What became of a command: a closed set of outcomes, and the one rule for which of several reasons counts.
 
-use crate::warden::protocol::CellEnd;
+use crate::warden::protocol::{CellEnd, SIGKILL};
 use nix::sys::signal::Signal;
 
 /// How a command ended, in the API's words.
@@ -75,7 +75,6 @@ pub(super) enum NeverRan {
     Setup,
 }
 
-const SIGKILL: u8 = 9;
 const SIGXCPU: u8 = 24;
 
 /// Which reason counts. The first row that fits:

@@ -319,6 +319,20 @@ pub enum CellEnd {
     SetupFailed,
 }
 
+/// The signal that can't be handled.
+pub const SIGKILL: u8 = libc::SIGKILL as u8;
+
+impl CellEnd {
+    /// What it was, said by a cell that was killed or not. With cgroup version 1 the processes of a cell are killed one
+    /// after the other, and one may still tell of the other's death, or of a step of the setup that this was the end of.
+    pub fn seen(self, killed: bool) -> CellEnd {
+        match self {
+            CellEnd::Signaled(SIGKILL) | CellEnd::SetupFailed if killed => CellEnd::Killed,
+            said => said,
+        }
+    }
+}
+
 /// What keeps a request from being carried out for the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -355,4 +369,22 @@ pub enum Failure {
     NoRoom(String),
     /// Anything else; the chain is in the warden's log.
     Internal,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_cell_tells_of_its_death_is_that_it_was_killed() {
+        let own = [CellEnd::Exited(0), CellEnd::Signaled(15)];
+        let kills = [CellEnd::Signaled(SIGKILL), CellEnd::SetupFailed];
+        for end in own.iter().chain(&kills) {
+            assert_eq!(end.clone().seen(false), *end);
+        }
+        assert_eq!(own.clone().map(|end| end.seen(true)), own, "it came first");
+        for end in kills {
+            assert_eq!(end.seen(true), CellEnd::Killed);
+        }
+    }
 }

@@ -192,19 +192,25 @@ impl Warden {
                         Ok(()) => started = cell.ends.take().map(|ends| (cell.request.seq, ends)),
                         Err(error) => {
                             // It may just have been killed; if not, this line is the reason that it is now.
-                            tracing::warn!(error = error.as_ref(), "a cell could not be started");
-                            cell.end.get_or_insert(CellEnd::SetupFailed);
+                            let killed = opened.killed.get();
+                            tracing::warn!(
+                                killed,
+                                error = error.as_ref(),
+                                "a cell could not be started"
+                            );
+                            cell.end.get_or_insert(CellEnd::SetupFailed.seen(killed));
                             kill(opened);
                         }
                     }
                 }
                 Ok(FromCell::End(end)) => {
-                    cell.end.get_or_insert(end);
+                    cell.end.get_or_insert(end.seen(opened.killed.get()));
                     cell.namespaces = packet.fds;
                 }
                 Ok(FromCell::Failed(step)) => {
-                    tracing::error!(seq = cell.request.seq, step, "a cell could not be built");
-                    cell.end.get_or_insert(CellEnd::SetupFailed);
+                    let (seq, killed) = (cell.request.seq, opened.killed.get());
+                    tracing::error!(seq, killed, step, "a cell could not be built");
+                    cell.end.get_or_insert(CellEnd::SetupFailed.seen(killed));
                 }
                 Err(error) => tracing::error!(%error, "a cell's report is malformed"),
             }
