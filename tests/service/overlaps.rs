@@ -68,8 +68,8 @@ fn while_memory_is_lowered_under_commands_that_fill_it_others_are_served() {
         assert_eq!(shown["resources"]["limits"]["memory_mib"], now);
         // What was refused has left no trace: so much can be had.
         patch(1024).data(200);
-        let used = runtime.sh("head -c 300M /dev/zero | tail -c 250M | wc -c");
-        used.assert_stdout("262144000\n");
+        let used = runtime.sh("head -c 120M /dev/zero | tail -c 100M | wc -c");
+        used.assert_stdout("104857600\n");
     }
     drop(writer);
 }
