@@ -31,6 +31,22 @@ fn echo(api: &Api, id: &str) {
     assert_eq!(data["stdout"], "again\n", "{data}");
 }
 
+/// Resumes a runtime that rests paused, and tells whether it is at rest in another status, or gone.
+fn not_paused(api: &Api, id: &str) -> bool {
+    let reply = api.get(&format!("/v1/runtimes/{id}"));
+    if reply.status == 404 {
+        return true;
+    }
+    match reply.data(200)["status"].as_str() {
+        Some("paused") => {
+            operate(api, id, "resume");
+            false
+        }
+        Some("running" | "shutdown") => true,
+        _ => false,
+    }
+}
+
 /// Brings a runtime from any status in which it can rest back to work.
 fn revive(api: &Api, id: &str) {
     let operation = match status(api, id).as_str() {
@@ -106,6 +122,11 @@ fn eight_clients_at_once_leave_a_legal_status_and_nothing_else() {
                             reply.text()
                         );
                     }
+                }
+                // What it left paused, nobody else might resume: the commands of others would wait in there.
+                for runtime in all.iter() {
+                    let rests = || not_paused(api, &runtime.id);
+                    assert!(eventually(bound(20_000), rests), "it stays paused");
                 }
             });
         }
