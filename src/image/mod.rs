@@ -4,6 +4,8 @@
 //! Two kinds exist: `host`, made from the machine's own `/usr` ([`host`]), and directories that the operator already
 //! has, used read-only in place.
 
+pub mod content;
+pub mod digest;
 pub mod host;
 mod skeleton;
 
