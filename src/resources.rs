@@ -9,8 +9,8 @@ pub const MIB: u64 = 1024 * 1024;
 pub const RANGE: u32 = 65_536;
 
 /// The uid and gid that a cell's init runs as, inside: none that a command can become, so a command can neither signal nor
-/// trace it.
-pub const INIT_ID: u32 = RANGE - 2;
+/// trace it. The last of the range, since the one before is `nobody`, whom images name as their user.
+pub const INIT_ID: u32 = RANGE - 1;
 
 /// Limits of everything that runs in one runtime at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -206,8 +206,8 @@ fn bad_files_are_refused_with_file_field_and_remedy() {
         ("uid = 0", "uid = 65536", "identity.uid: 65536 is outside"),
         (
             "gid = 0",
-            "gid = 65534",
-            "identity.gid: 65534 is that of a cell's init",
+            "gid = 65535",
+            "identity.gid: 65535 is that of a cell's init",
         ),
         ("uid = 0", "uid = -1", "expected u32"),
         ("uid = 0\n", "", "missing field `uid`"),

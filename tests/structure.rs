@@ -77,6 +77,7 @@ fn what_is_privileged_knows_no_http_no_async_and_no_database() {
         "src/image",
         "src/warden/server",
         "src/warden/protocol",
+        "src/warden/memfd",
     ];
     for place in places {
         assert!(

@@ -104,6 +104,7 @@ fn view(checkpoint: &Checkpoint) -> Value {
         "includes_memory": false,
         "runtime_id": checkpoint.runtime,
         "image": settings.image,
+        "image_id": settings.image_id,
         "profile": settings.profile,
         "filesystem": settings.filesystem.as_str(),
         "limits": limits(settings),

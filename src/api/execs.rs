@@ -13,10 +13,10 @@ use super::runtimes::Key;
 use super::slow;
 use crate::config::ExecBounds;
 use crate::exec::{
-    ExecRequest, Execution, Identity, Input, Io, Kept, LiveOutput, OutputEncoding, Permit, Start,
-    Stream, UNKNOWN, ValidExec,
+    ExecRequest, Execution, Input, Io, Kept, LiveOutput, OutputEncoding, Permit, Start, Stream,
+    UNKNOWN, ValidExec,
 };
-use crate::runtime::{Invalid, Runtime, Settings};
+use crate::runtime::{Identity, Invalid, Runtime, Settings};
 use crate::store::{ExecFilter, KeyRow};
 use crate::tenant::TenantId;
 use axum::Extension;
@@ -138,11 +138,7 @@ pub async fn check<T>(
     validate: impl FnOnce(&Settings, Identity<'_>, &ExecBounds) -> Result<T, Invalid>,
 ) -> Result<(Arc<Runtime>, T), ApiError> {
     let runtime = app.runtimes.get_running(tenant, runtime).await?;
-    let profile = app.runtimes.profile(&runtime.settings)?;
-    let identity = Identity {
-        user: &profile.user,
-        home: &profile.home,
-    };
+    let identity = app.runtimes.identity(&runtime.settings)?;
     let valid = validate(&runtime.settings, identity, &app.config.exec)?;
     Ok((runtime, valid))
 }

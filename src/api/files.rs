@@ -85,8 +85,8 @@ async fn find(
     path: &[u8],
 ) -> Result<(Arc<Runtime>, FilePath), ApiError> {
     let runtime = app.runtimes.get_with_files(caller.tenant, key).await?;
-    let profile = app.runtimes.profile(&runtime.settings)?;
-    let path = FilePath::parse(path, &profile.home)?;
+    let home = app.runtimes.identity(&runtime.settings)?.home;
+    let path = FilePath::parse(path, home)?;
     Ok((runtime, path))
 }
 

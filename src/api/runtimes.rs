@@ -261,6 +261,7 @@ fn view(runtime: &Runtime) -> Value {
         "max_memory_mib": settings.limit_memory_mib,
         "arch": ARCH,
         "image": settings.image,
+        "image_id": settings.image_id,
         "profile": settings.profile,
         "filesystem": settings.filesystem.as_str(),
         "limits": limits(settings),

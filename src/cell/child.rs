@@ -18,8 +18,8 @@ const PTS: i32 = 4;
 
 /// Builds the cell and runs its init. Never returns; a failure is reported to the warden before the end.
 pub fn run(spec: &Spec<'_>, mut control: OwnedFd) -> ! {
-    let result =
-        build(spec, &mut control).and_then(|stdio| init::run(spec.sandbox, &control, stdio));
+    let result = build(spec, &mut control)
+        .and_then(|stdio| init::run(spec.sandbox, spec.ids, &control, stdio));
     if let Err(error) = result {
         report_failure(&control, &error);
     }

@@ -5,6 +5,17 @@ use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use serde::{Deserialize, Serialize};
+
+/// Who a command is inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ids {
+    /// Its uid.
+    pub uid: u32,
+    /// Its gid.
+    pub gid: u32,
+}
 
 /// Becomes `uid` and `gid` (ids of the caller's user namespace), with no supplementary group. Groups go before the
 /// gid and the gid before the uid: afterwards the right to change them is gone.

@@ -7,6 +7,7 @@
 //! to whoever took init over: kill(2) reaches the processes of its own pid namespace, which end with init anyway.
 
 use crate::cell::error::{Result, Step};
+use crate::cell::identity::Ids;
 use crate::cell::report::{FromCell, SignalSet, Stdio, tell};
 use crate::cell::{Sandbox, identity, payload};
 use crate::resources::INIT_ID;
@@ -20,12 +21,12 @@ use nix::unistd::{ForkResult, Pid};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Runs the payload to its end and reports it.
-pub fn run(sandbox: &Sandbox, control: &OwnedFd, stdio: Stdio) -> Result<()> {
+pub fn run(sandbox: &Sandbox, ids: Ids, control: &OwnedFd, stdio: Stdio) -> Result<()> {
     // The warden ignores some, which would be inherited: a client's signal to a command that has just been forked would be
     // lost. Init itself stays deaf to them as the first process of its pid namespace (pid_namespaces(7)).
     sys::reset_signals().step("reset the signals")?;
     let main = match sys::fork().step("fork the payload")? {
-        ForkResult::Child => payload::run(sandbox, control, stdio),
+        ForkResult::Child => payload::run(sandbox, ids, control, stdio),
         ForkResult::Parent { child } => child,
     };
     drop(stdio);

@@ -36,6 +36,7 @@ pub mod userns;
 
 use crate::sys::{self, Cloned, packet};
 use error::{Result, Step};
+use identity::Ids;
 use nix::sys::resource::Resource;
 use nix::unistd::Pid;
 use seccompiler::BpfProgram;
@@ -44,10 +45,6 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 /// The part of a cell that its profile decides; made once per profile.
 #[derive(Debug)]
 pub struct Sandbox {
-    /// The command's uid inside.
-    pub uid: u32,
-    /// The command's gid inside.
-    pub gid: u32,
     /// Size of `/dev/shm` in bytes.
     pub shm_bytes: u64,
     /// Size of a fresh `/tmp` in bytes.
@@ -85,6 +82,8 @@ pub struct Spec<'a> {
     pub hostname: &'a str,
     /// First host uid of the runtime's range.
     pub uid_base: u32,
+    /// Who the command is inside.
+    pub ids: Ids,
     /// What the profile decides.
     pub sandbox: &'a Sandbox,
 }

@@ -5,6 +5,7 @@ use crate::cell::error::{Result, Step};
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
+use nix::mount::MsFlags;
 use nix::sys::stat::Mode;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -50,6 +51,18 @@ pub fn new(fstype: &CStr, options: &[(&CStr, &str)], attributes: u64) -> Result<
         sys::mount::fsconfig_set(fs.as_fd(), key, Some(&value)).step(&step())?;
     }
     sys::mount::fsmount(fs.as_fd(), attributes).step(&format!("create {name}"))
+}
+
+/// An overlay on the directory `path` of the caller's own, by mount(2): the names of up to 128 layers are more than the 256
+/// bytes that fsconfig(2) takes, and to name them one by one (`lowerdir+`) takes Linux 6.8. Here they may fill a page.
+pub fn overlay(options: &str, path: &CStr, read_only: bool) -> Result<OwnedFd> {
+    let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    flags.set(MsFlags::MS_RDONLY, read_only);
+    let overlay = Some(c"overlay");
+    nix::mount::mount(overlay, path, overlay, flags, Some(options)).step("create overlay")?;
+    // Opened after the mount: what is there now is its root.
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(path, flags, Mode::empty()).step("open the overlay")
 }
 
 /// A tmpfs of at most `bytes` and `inodes` whose root has this owner and mode.

@@ -4,6 +4,7 @@
 use crate::cell::command::{Decoded, MAX_ENCODED};
 use crate::cell::error::{Result, Step};
 use crate::cell::file::{self, Operation};
+use crate::cell::identity::Ids;
 use crate::cell::lookup::{self, Lookup};
 use crate::cell::report::FromCell;
 use crate::cell::report::{Stdio, report_failure, tell};
@@ -29,13 +30,13 @@ enum Order {
 }
 
 /// Becomes the command, or carries the operation out. Never returns.
-pub fn run(sandbox: &Sandbox, control: &OwnedFd, stdio: Stdio) -> ! {
+pub fn run(sandbox: &Sandbox, ids: Ids, control: &OwnedFd, stdio: Stdio) -> ! {
     let Stdio {
         command,
         streams,
         terminal,
     } = stdio;
-    let prepared = confine(sandbox, &streams, terminal).and_then(|()| read_order(command));
+    let prepared = confine(sandbox, ids, &streams, terminal).and_then(|()| read_order(command));
     match prepared {
         Ok(Order::Run(command)) => start(sandbox, control, &command),
         Ok(Order::File(operation)) => {
@@ -54,7 +55,7 @@ pub fn run(sandbox: &Sandbox, control: &OwnedFd, stdio: Stdio) -> ! {
 }
 
 /// Session, streams, limits, ids, capabilities.
-fn confine(sandbox: &Sandbox, streams: &[OwnedFd; 3], terminal: bool) -> Result<()> {
+fn confine(sandbox: &Sandbox, ids: Ids, streams: &[OwnedFd; 3], terminal: bool) -> Result<()> {
     nix::unistd::setsid().step("start a session")?;
     for (number, stream) in streams.iter().enumerate() {
         sys::dup_onto(stream.as_fd(), number as i32, false).step("set the standard streams")?;
@@ -65,7 +66,7 @@ fn confine(sandbox: &Sandbox, streams: &[OwnedFd; 3], terminal: bool) -> Result<
     umask(Mode::from_bits_truncate(sandbox.umask));
     identity::set_rlimits(&sandbox.rlimits)?;
     identity::drop_bounding_set()?;
-    identity::become_ids(sandbox.uid, sandbox.gid)?;
+    identity::become_ids(ids.uid, ids.gid)?;
     identity::drop_capabilities()?;
     // Above init's: under memory pressure the command goes before the process that reports its end. A process owns its
     // files in /proc only while it is dumpable; nothing else of the tenant's runs in the cell yet.
@@ -88,7 +89,10 @@ fn read_order(memfd: OwnedFd) -> Result<Order> {
 }
 
 fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
-    if let Err(errno) = enter(&command.cwd) {
+    let anywhere = || command.instead.iter().any(|cwd| enter(cwd).is_ok());
+    if let Err(errno) = enter(&command.cwd)
+        && !anywhere()
+    {
         let reason = match errno {
             Errno::ENOENT => "does not exist",
             Errno::ENOTDIR => "is not a directory",

@@ -30,7 +30,7 @@ pub struct Bind {
 /// What a root file system is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layers {
-    /// Read-only directories of root's, the uppermost first; at least two, so that an overlay needs no upper one.
+    /// Read-only directories of root's, the uppermost first, none of them twice (the kernel refuses that).
     pub lower: Vec<PathBuf>,
     /// Host directories on top of the stack.
     pub binds: Vec<Bind>,
@@ -80,7 +80,7 @@ pub fn scaffold(
     }
     pieces.extend(disk.map(|disk| (c"disk".to_owned(), disk)));
 
-    let scaffold = mounts::tmpfs(65536, 64, 0, "700", NOSUID_NODEV)?;
+    let scaffold = mounts::tmpfs(65536, PLACES, 0, "700", NOSUID_NODEV)?;
     for name in pieces
         .iter()
         .map(|(name, _)| name.as_c_str())
@@ -88,6 +88,7 @@ pub fn scaffold(
     {
         mkdirat(&scaffold, name, Mode::S_IRWXU).step("make a place in the scaffold")?;
     }
+    give(&scaffold, TOP, base)?;
     let anchor = mounts::host_dir(anchor)?;
     sys::mount::move_mount(scaffold.as_fd(), anchor.as_fd()).step("attach the scaffold")?;
     mounts::pivot(scaffold.as_fd())?;
@@ -100,10 +101,7 @@ pub fn scaffold(
 /// Stacks the pieces of the caller's scaffold and makes the result the root; the scaffold is gone afterwards.
 pub fn assemble(layers: &Layers, writable: &Writable, base: u32) -> Result<()> {
     let scaffold = mounts::root()?;
-    let lower: Vec<String> = (0..layers.lower.len())
-        .map(|i| format!("/{}", lower_name(i).to_string_lossy()))
-        .collect();
-    let lower = lower.join(":");
+    let lower = (0..layers.lower.len()).map(|i| lower_name(i).to_string_lossy().into_owned());
     let upper = match writable {
         Writable::None => None,
         Writable::Disk => Some("disk"),
@@ -115,18 +113,19 @@ pub fn assemble(layers: &Layers, writable: &Writable, base: u32) -> Result<()> {
             Some("fresh")
         }
     };
-    let directories = upper.map(|name| (format!("/{name}/upper"), format!("/{name}/work")));
-    let mut options: Vec<(&std::ffi::CStr, &str)> = vec![(c"lowerdir", &lower)];
-    if let Some((upper, work)) = &directories {
-        options.extend([(c"upperdir", upper.as_str()), (c"workdir", work.as_str())]);
+    // Without an upper layer the root directory itself would be that of the uppermost image layer, whose owner and mode
+    // are nobody's choice: then an empty one of ours is on top.
+    let top = upper.is_none().then(|| TOP.to_owned());
+    let lower: Vec<String> = top
+        .into_iter()
+        .chain(lower)
+        .map(|n| format!("/{n}"))
+        .collect();
+    let mut options = format!("lowerdir={}", lower.join(":"));
+    if let Some(name) = upper {
+        options += &format!(",upperdir=/{name}/upper,workdir=/{name}/work");
     }
-    let attributes = if upper.is_some() {
-        NOSUID_NODEV
-    } else {
-        READ_ONLY
-    };
-    let merged = mounts::new(c"overlay", &options, attributes)?;
-    mounts::attach(merged.as_fd(), scaffold.as_fd(), c"rootfs")?;
+    let merged = mounts::overlay(&options, c"/rootfs", upper.is_none())?;
     for bind in &layers.binds {
         let step = format!("show {}", bind.source.display());
         let piece =
@@ -146,6 +145,12 @@ pub fn shift(disk: &OwnedFd, from: u32, base: u32) -> Result<()> {
     sys::mount::mount_setattr(disk.as_fd(), NOSUID_NODEV, Some(userns.as_fd()), false)
         .step("idmap the disk")
 }
+
+/// Inodes of a scaffold: a directory for each of at most 127 layers of an image and what is below them, and a few more.
+const PLACES: u64 = 256;
+
+/// An empty layer.
+const TOP: &str = "top";
 
 /// Directory of the files that only keep inodes taken.
 const SPARE: &str = "spare";
@@ -182,17 +187,22 @@ pub fn keep_spares(layer: BorrowedFd<'_>, base: u32, keep: bool) {
 /// spare inodes on a writable layer; existing ones stay as they are.
 pub fn prepare_upper(layer: &OwnedFd, base: u32) -> Result<()> {
     for name in ["upper", "work", SPARE] {
-        match mkdirat(layer, name, Mode::from_bits_truncate(0o755)) {
-            Ok(()) => {
-                let owner = (Some(Uid::from_raw(base)), Some(Gid::from_raw(base)));
-                fchownat(layer, name, owner.0, owner.1, AtFlags::AT_SYMLINK_NOFOLLOW)
-                    .step("give the layer to the range")?;
-            }
-            Err(nix::errno::Errno::EEXIST) => {}
-            Err(errno) => return Err(errno).step(&format!("make {name} on the layer")),
-        }
+        give(layer, name, base)?;
     }
     Ok(())
+}
+
+/// Makes a directory that belongs to the range's root and that all may enter; an existing one stays as it is.
+fn give(parent: &OwnedFd, name: &str, base: u32) -> Result<()> {
+    match mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
+        Ok(()) => {
+            let owner = (Some(Uid::from_raw(base)), Some(Gid::from_raw(base)));
+            fchownat(parent, name, owner.0, owner.1, AtFlags::AT_SYMLINK_NOFOLLOW)
+                .step("give the layer to the range")
+        }
+        Err(nix::errno::Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno).step(&format!("make {name} on the layer")),
+    }
 }
 
 fn lower_name(index: usize) -> CString {

@@ -45,7 +45,7 @@ pub use pump::PIECE;
 pub use reader::{LiveOutput, live_input};
 pub use record::{OUTCOMES, RUNNING, Record, Report, UNKNOWN};
 pub use records::{Kept, OutputError, Records};
-pub use request::{ExecRequest, Identity, OutputEncoding, ValidExec};
+pub use request::{ExecRequest, OutputEncoding, ValidExec};
 pub use retention::KEY_LIFE;
 pub use sink::{Captured, Input, Io, Sink};
 pub use spool::{Progress, Spool};

@@ -5,7 +5,7 @@ use super::pump::PIECE;
 use crate::cell::command::Command;
 use crate::config::ExecBounds;
 use crate::resources::{CellResources, MIB};
-use crate::runtime::{Invalid, MIN_MEMORY_MIB, Settings, check_variables, merged};
+use crate::runtime::{Identity, Invalid, MIN_MEMORY_MIB, Settings, check_variables, merged};
 use crate::warden::protocol::TerminalSize;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -52,15 +52,6 @@ pub enum OutputEncoding {
     Utf8,
     /// Padded base64.
     Base64,
-}
-
-/// Who a command is inside, from the runtime's profile.
-#[derive(Debug, Clone, Copy)]
-pub struct Identity<'a> {
-    /// USER.
-    pub user: &'a str,
-    /// HOME, and the working directory where the request names none.
-    pub home: &'a str,
 }
 
 /// A request that can be run.
@@ -138,7 +129,9 @@ impl ExecRequest {
             ("USER", identity.user),
             ("LANG", "C.UTF-8"),
         ];
-        let env = merged(&[&settings.environment_variables, &self.env], &base);
+        let image = &settings.image_config;
+        let variables = [&image.env, &settings.environment_variables, &self.env];
+        let env = merged(&variables, &base);
         check_sizes(&self.command, &self.args, &env)?;
         let stdin = match (self.stdin, self.stdin_base64) {
             (Some(_), Some(_)) => {
@@ -155,9 +148,11 @@ impl ExecRequest {
             ),
             (None, None) => None,
         };
+        let (cwd, instead) = beginning(self.cwd, settings, identity.home);
         Ok(ValidExec {
             command: Command {
-                cwd: absolute(self.cwd, identity.home),
+                cwd,
+                instead,
                 command: self.command,
                 args: self.args,
                 env,
@@ -283,12 +278,19 @@ fn within(field: &str, value: u64, least: u64, most: u64) -> Result<u64, Invalid
     Invalid::within(field, value, least, most, "")
 }
 
-/// Where a command begins: in its home, or below it where a relative directory is named.
-fn absolute(cwd: Option<String>, home: &str) -> String {
-    match cwd {
-        None => home.to_owned(),
-        Some(cwd) if cwd.starts_with('/') => cwd,
-        Some(cwd) => format!("{}/{cwd}", home.trim_end_matches('/')),
+/// Where a command begins: in the directory that is named, below its home where that is relative. Else in the image's
+/// working directory, or its home; an image may name what is not in it, and then its commands begin at the root.
+fn beginning(cwd: Option<String>, settings: &Settings, home: &str) -> (String, Vec<String>) {
+    let named = match cwd {
+        Some(cwd) if cwd.starts_with('/') => Some(cwd),
+        Some(cwd) => Some(format!("{}/{cwd}", home.trim_end_matches('/'))),
+        None => None,
+    };
+    match (named, &settings.image_config.working_dir) {
+        (Some(cwd), _) => (cwd, Vec::new()),
+        (None, Some(working)) => (working.clone(), vec![home.to_owned(), "/".to_owned()]),
+        (None, None) if settings.image_id.is_some() => (home.to_owned(), vec!["/".to_owned()]),
+        (None, None) => (home.to_owned(), Vec::new()),
     }
 }
 

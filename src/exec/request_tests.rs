@@ -57,6 +57,51 @@ fn d() -> ExecRequest {
 }
 
 #[test]
+fn an_image_says_what_neither_the_runtime_nor_the_exec_does() {
+    let mut settings = settings();
+    settings.image_id = Some(crate::image::digest::Digest::of(b"id"));
+    let image = |name: &str| (name.to_owned(), "image".to_owned());
+    settings.image_config.env = ["PATH", "FROM", "LANG", "A"].map(image).into();
+    let with = |cwd: Option<&str>, settings: &Settings| {
+        let cwd = cwd.map(str::to_owned);
+        let env = [("A".to_owned(), "exec".to_owned())].into();
+        let request = ExecRequest { cwd, env, ..d() };
+        let valid = request.validate(settings, IDENTITY, &bounds());
+        valid.unwrap().command
+    };
+    let command = with(None, &settings);
+    let env: Vec<String> = command
+        .env
+        .iter()
+        .map(|(n, v)| format!("{n}={v}"))
+        .collect();
+    let expected = [
+        "A=exec",
+        "FROM=runtime",
+        "HOME=/root",
+        "LANG=image",
+        "PATH=image",
+        "USER=root",
+    ];
+    assert_eq!(env, expected);
+    // Its home may be missing in it.
+    assert_eq!(
+        (command.cwd.as_str(), command.instead),
+        ("/root", vec!["/".to_owned()])
+    );
+
+    settings.image_config.working_dir = Some("/srv".into());
+    let command = with(None, &settings);
+    assert_eq!(command.cwd, "/srv");
+    assert_eq!(command.instead, ["/root", "/"]);
+    // What somebody names is meant, and below home where it is relative.
+    for (cwd, meant) in [("a", "/root/a"), ("/a", "/a")] {
+        let command = with(Some(cwd), &settings);
+        assert_eq!((command.cwd.as_str(), command.instead.len()), (meant, 0));
+    }
+}
+
+#[test]
 fn what_is_not_said_is_the_default() {
     let valid = validate(d()).unwrap();
     assert_eq!(

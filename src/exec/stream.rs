@@ -1,8 +1,8 @@
 //! The request that begins a stream: an exec without a shell and without a cap, perhaps with a terminal.
 
-use super::request::{ExecRequest, Identity, ValidExec};
+use super::request::{ExecRequest, ValidExec};
 use crate::config::ExecBounds;
-use crate::runtime::{Invalid, Settings};
+use crate::runtime::{Identity, Invalid, Settings};
 use crate::warden::protocol::TerminalSize;
 use std::num::NonZeroU16;
 

@@ -149,7 +149,12 @@ impl ImageStore {
             if !tree.is_dir() {
                 return Err(ImageError::Missing(content.id));
             }
+            let hides = is_opaque(&tree)?;
             lower.push(tree);
+            // The kernel heeds that of every directory but a layer's root.
+            if hides {
+                break;
+            }
         }
         lower.push(self.built("base"));
         Ok(Layers {
@@ -160,6 +165,16 @@ impl ImageStore {
 
     pub(super) fn record_path(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.json"))
+    }
+}
+
+/// Whether what is below a layer's tree is to be seen: an image may have replaced everything.
+fn is_opaque(tree: &Path) -> Result<bool, ImageError> {
+    let mut value = [0; 2];
+    match rustix::fs::getxattr(tree, "trusted.overlay.opaque", &mut value) {
+        Ok(length) => Ok(&value[..length] == b"y"),
+        Err(rustix::io::Errno::NODATA | rustix::io::Errno::NOTSUP) => Ok(false),
+        Err(errno) => Err(io_error("look at", tree)(errno.into())),
     }
 }
 

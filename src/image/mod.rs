@@ -4,11 +4,13 @@
 //! Three kinds exist: `host`, made from the machine's own `/usr` ([`host`]); directories that the operator already has,
 //! used read-only in place; and imported images ([`import`]), kept once, by content ([`store`]).
 
+pub mod applied;
 pub mod catalogue;
 pub mod content;
 pub mod digest;
 pub mod error;
 pub mod host;
+pub mod listed;
 mod names;
 mod skeleton;
 pub mod store;

@@ -18,6 +18,15 @@ pub struct Profile {
     pub disk_mib: Limit,
 }
 
+/// Who a command is inside.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a> {
+    /// USER.
+    pub user: &'a str,
+    /// HOME, where relative paths begin.
+    pub home: &'a str,
+}
+
 /// Every profile, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Profiles(BTreeMap<String, Profile>);

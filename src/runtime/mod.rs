@@ -37,7 +37,7 @@ mod status;
 
 pub use checkpoint::{Checkpoint, CheckpointState};
 pub use checkpoints::CheckpointRequest;
-pub use defaults::{Profile, Profiles};
+pub use defaults::{Identity, Profile, Profiles};
 pub use env::{check_variables, merged};
 pub use error::{Invalid, RuntimeError};
 pub use lifecycle::Operation;

@@ -173,6 +173,10 @@ impl CreateRequest {
                 pids: self.pids(host, base, profile)?,
                 disk_mib: self.disk(host, base, profile)?,
                 image,
+                image_id: before.and_then(|before| before.image_id),
+                image_config: before
+                    .map(|before| before.image_config.clone())
+                    .unwrap_or_default(),
                 profile: profile_name,
                 filesystem,
                 environment_variables: self

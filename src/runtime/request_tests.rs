@@ -397,6 +397,29 @@ fn what_the_disk_depends_on_stays() {
 }
 
 #[test]
+fn settings_stored_before_there_were_imported_images_have_none() {
+    let mut stored = serde_json::to_value(validate(d()).unwrap()).unwrap();
+    let fields = stored.as_object_mut().unwrap();
+    for field in ["image_id", "image_config"] {
+        assert!(fields.remove(field).is_some(), "{field}");
+    }
+    let settings: Settings = serde_json::from_value(stored).unwrap();
+    assert_eq!(settings, validate(d()).unwrap());
+}
+
+#[test]
+fn a_copy_of_a_runtime_has_its_image_too() {
+    let mut before = validate(d()).unwrap();
+    before.image_id = Some(crate::image::digest::Digest::of(b"id"));
+    before.image_config.working_dir = Some("/srv".into());
+    for base in [Base::Checkpoint(&before), Base::Runtime(&before)] {
+        let after = d().validate(&profiles(), &host(), base).unwrap().settings;
+        assert_eq!(after.image_id, before.image_id);
+        assert_eq!(after.image_config, before.image_config);
+    }
+}
+
+#[test]
 fn a_restored_runtime_is_as_the_checkpoint_where_nothing_else_is_said() {
     let before = Settings {
         vcpus: 3,

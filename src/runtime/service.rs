@@ -5,7 +5,7 @@
 
 use super::catalogue::Catalogue;
 use super::checkpoint::{Checkpoint, Checkpoints};
-use super::defaults::{Profile, Profiles};
+use super::defaults::{Identity, Profiles};
 use super::error::{Invalid, RuntimeError};
 use super::lifecycle::{is_gone, warden};
 use super::model::{Runtime, State, Turn};
@@ -15,10 +15,12 @@ use super::settings::Settings;
 use super::sizes::HostSizes;
 use super::status::Status;
 use super::{name, reconcile};
+use crate::image::listed::Listed;
 use crate::log::chain;
 use crate::store::{CheckpointRow, RuntimeRow, Store, StoreError};
 use crate::tenant::TenantId;
 use crate::warden::client::{Warden, WardenError};
+use crate::warden::images::RuntimeImage;
 use crate::warden::protocol::{Failure, Filesystem, RuntimeSpec};
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,7 +133,7 @@ impl Runtimes {
             Ok(done) => done.map_err(|_| RuntimeError::Interrupted)??,
             Err(_) => tracing::info!(runtime = %runtime.id, "creating takes long"),
         }
-        Ok(runtime)
+        Ok(self.0.catalogue.current(&runtime).unwrap_or(runtime))
     }
 
     /// The tenant's runtime of that id or name.
@@ -166,12 +168,14 @@ impl Runtimes {
         key: &str,
         allowed: &[Status],
     ) -> Result<Arc<Runtime>, RuntimeError> {
-        let runtime = self.get(tenant, key)?;
+        let mut runtime = self.get(tenant, key)?;
         let mut status = runtime.status();
         if status == Status::Creating {
             status = tokio::time::timeout(CREATE_WAIT, runtime.created())
                 .await
                 .unwrap_or(Status::Creating);
+            // Its image has said meanwhile what commands in it begin with.
+            runtime = self.0.catalogue.current(&runtime).unwrap_or(runtime);
         }
         runtime.check(status, allowed).map(|()| runtime)
     }
@@ -232,19 +236,25 @@ impl Runtimes {
         self.0.warden.is_there()
     }
 
-    /// Names of the images that a runtime may be made of, in order.
-    pub async fn images(&self) -> Result<Vec<String>, RuntimeError> {
+    /// The images that a runtime may be made of, in the order of their names.
+    pub async fn images(&self) -> Result<Vec<Listed>, RuntimeError> {
         let listed = self.0.warden.list_images().await;
         listed.map_err(|source| warden("listing the images", source))
     }
 
-    /// What a runtime's profile says.
+    /// Who commands in a runtime are: whom its image names, or else its profile.
     ///
     /// # Errors
     /// [`RuntimeError::ProfileGone`].
-    pub fn profile(&self, settings: &Settings) -> Result<&Profile, RuntimeError> {
+    pub fn identity<'a>(&'a self, settings: &'a Settings) -> Result<Identity<'a>, RuntimeError> {
+        if let Some(user) = &settings.image_config.user {
+            let (user, home) = (&user.name, &user.home);
+            return Ok(Identity { user, home });
+        }
         let profile = self.0.profiles.get(&settings.profile);
-        profile.ok_or(RuntimeError::ProfileGone)
+        let profile = profile.ok_or(RuntimeError::ProfileGone)?;
+        let (user, home) = (&profile.user, &profile.home);
+        Ok(Identity { user, home })
     }
 }
 
@@ -329,17 +339,40 @@ impl Inner {
         let created = self
             .warden
             .create_runtime(spec, source.map(|checkpoint| checkpoint.id));
-        if let Err(error) = created.await {
-            return Err(self.explain(error).await);
+        match created.await {
+            Err(error) => return Err(self.explain(error).await),
+            Ok(image) => self.note_image(runtime, image).await?,
         }
         self.store_status(runtime, Status::Running).await
+    }
+
+    /// Keeps what the warden told of a new runtime's image with its settings.
+    async fn note_image(
+        &self,
+        before: &Runtime,
+        image: Option<RuntimeImage>,
+    ) -> Result<(), RuntimeError> {
+        let mut settings = before.settings.clone();
+        if let Some(RuntimeImage { id, config }) = image {
+            (settings.image_id, settings.image_config) = (Some(id), config);
+        }
+        if settings != before.settings {
+            let after = Arc::new(before.changed(before.name.clone(), settings));
+            let stored = self.store.update_runtime(after.to_row()?).await;
+            stored.map_err(RuntimeError::Store)?;
+            self.catalogue.replace(before, after);
+        }
+        Ok(())
     }
 
     /// Why the warden refused to create, in terms of the request where the request is to blame.
     async fn explain(&self, error: WardenError) -> RuntimeError {
         match error {
             WardenError::Refused(Failure::UnknownImage) => match self.warden.list_images().await {
-                Ok(names) => Invalid::one_of("image", names).into(),
+                Ok(images) => {
+                    let names = images.into_iter().map(|image| image.name);
+                    Invalid::one_of("image", names).into()
+                }
                 Err(_) => Invalid::new("image", "is not the name of an image").into(),
             },
             WardenError::Refused(Failure::UnknownProfile) => {

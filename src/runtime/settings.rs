@@ -1,6 +1,8 @@
 //! What a runtime is settled to be.
 
 use super::policy::{Agent, Egress, IdlePolicy, Ingress, TokenSaving};
+use crate::image::content::ImageConfig;
+use crate::image::digest::Digest;
 use crate::resources::{MIB, RuntimeResources};
 use crate::warden::protocol::Filesystem;
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,12 @@ pub struct Settings {
     pub disk_mib: u64,
     /// Name of the image.
     pub image: String,
+    /// The content that the name stood for when the runtime was made, where that was an imported image.
+    #[serde(default)]
+    pub image_id: Option<Digest>,
+    /// What of that image's configuration holds in the runtime.
+    #[serde(default)]
+    pub image_config: ImageConfig,
     /// Name of the sandbox profile.
     pub profile: String,
     /// Where writes go.

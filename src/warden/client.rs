@@ -2,14 +2,14 @@
 //! dies, everything that waits for it learns so at once ([`WardenError::Lost`]); what is asked meanwhile waits for the
 //! next warden, whose socket the supervisor sends.
 
+use crate::image::listed::Listed;
 use crate::resources::{CellResources, RuntimeResources, Usage};
-use crate::warden::link;
+use crate::warden::images::{self, RuntimeImage};
 use crate::warden::protocol::{
     CellEnd, CommandSignal, Failure, Reply, Request, RuntimeSpec, TerminalSize,
 };
 use crate::warden::streams::Streams;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use crate::warden::{link, memfd};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -145,18 +145,22 @@ impl Warden {
         self.there.load(Ordering::Relaxed)
     }
 
-    /// Makes a runtime's disk, empty or as a copy of a checkpoint's, and proves that it can be mounted.
+    /// Makes a runtime's disk, empty or as a copy of a checkpoint's, and proves that it can be mounted. Returns what its
+    /// image is, where that is an imported one.
     pub async fn create_runtime(
         &self,
         spec: RuntimeSpec,
         checkpoint: Option<Uuid>,
-    ) -> Result<(), WardenError> {
-        self.done(|seq| Request::CreateRuntime {
+    ) -> Result<Option<RuntimeImage>, WardenError> {
+        let message = |seq| Request::CreateRuntime {
             seq,
             spec,
             checkpoint,
-        })
-        .await
+        };
+        match self.ask_for_more(message).await? {
+            (Reply::Created { image_id, .. }, fds) => images::of_runtime(image_id, fds),
+            _ => Err(unexpected()),
+        }
     }
 
     /// Kills a runtime's cells and removes its disk.
@@ -235,14 +239,19 @@ impl Warden {
         }
     }
 
-    /// Names of all images, in order.
-    pub async fn list_images(&self) -> Result<Vec<String>, WardenError> {
-        let mut all: Vec<String> = Vec::new();
+    /// All images, in the order of their names.
+    pub async fn list_images(&self) -> Result<Vec<Listed>, WardenError> {
+        let (mut all, mut after) = (Vec::new(), None);
         loop {
-            let after = all.last().cloned();
-            match self.ask(|seq| Request::ListImages { seq, after }).await? {
-                Reply::Images { names, .. } if names.is_empty() => return Ok(all),
-                Reply::Images { names, .. } => all.extend(names),
+            let message = |seq| Request::ListImages { seq, after };
+            match self.ask_for_more(message).await? {
+                (Reply::Images { next, .. }, fds) => {
+                    all.extend(images::page(fds)?);
+                    if next.is_none() {
+                        return Ok(all);
+                    }
+                    after = next;
+                }
                 _ => return Err(unexpected()),
             }
         }
@@ -262,7 +271,7 @@ impl Warden {
             stdin,
             terminal,
         } = request;
-        let memfd = sealed(&command).map_err(|source| WardenError::Io {
+        let memfd = memfd::seal(c"command", &command).map_err(|source| WardenError::Io {
             operation: "seal the command",
             source,
         })?;
@@ -301,8 +310,16 @@ impl Warden {
     }
 
     async fn ask(&self, message: impl FnOnce(u64) -> Request) -> Result<Reply, WardenError> {
+        Ok(self.ask_for_more(message).await?.0)
+    }
+
+    /// As [`Warden::ask`], for a reply with something beside it.
+    async fn ask_for_more(
+        &self,
+        message: impl FnOnce(u64) -> Request,
+    ) -> Result<(Reply, Vec<OwnedFd>), WardenError> {
         let (_, answer) = self.send(message, link::Ask::default())?;
-        Ok(answered(answer.await)?.0)
+        answered(answer.await)
     }
 
     fn send(
@@ -402,22 +419,12 @@ impl Drop for RunningExec {
     }
 }
 
-fn unexpected() -> WardenError {
+pub(super) fn unexpected() -> WardenError {
     let source = io::Error::other("an answer of another kind than asked for");
     WardenError::Io {
         operation: "understand the warden",
         source,
     }
-}
-
-/// A memfd that holds `bytes` and can't be changed any more.
-fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
-    use std::io::Write;
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let mut file = std::fs::File::from(memfd_create(c"command", flags)?);
-    file.write_all(bytes)?;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
-    Ok(file.into())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The client against a warden that the test itself plays.
 
 use super::*;
+use crate::image::digest::Digest;
 use crate::resources::MIB;
 use crate::sys::packet;
 use crate::warden::protocol::MAX_MESSAGE;
@@ -34,6 +35,13 @@ impl Peer {
 
     fn reply(&self, bytes: &[u8]) {
         packet::send(self.0.as_fd(), bytes, &[]).unwrap();
+    }
+
+    /// Replies with a sealed memfd beside it.
+    fn reply_with(&self, reply: &Reply, json: &str) {
+        let bytes = serde_json::to_vec(reply).unwrap();
+        let memfd = memfd::seal(c"test", json.as_bytes()).unwrap();
+        packet::send(self.0.as_fd(), &bytes, &[memfd.as_fd()]).unwrap();
     }
 }
 
@@ -112,15 +120,53 @@ async fn a_link_that_breaks_is_closed_before_the_next_warden_comes() {
     let Some((Request::ListImages { seq, after: None }, 0)) = next.request().await else {
         panic!("nothing asked of the next one");
     };
-    let page = |seq, names| serde_json::to_vec(&Reply::Images { seq, names }).unwrap();
-    next.reply(&page(seq, vec!["host".to_owned()]));
-    // Pages are asked for until an empty one comes.
+    let go_on = Some("host".to_owned());
+    let host = r#"[{"name": "host", "kind": "host", "layers": []}]"#;
+    next.reply_with(&Reply::Images { seq, next: go_on }, host);
+    // Pages are asked for until one is the last.
     let Some((Request::ListImages { seq, after }, 0)) = next.request().await else {
         panic!("no second page was asked for");
     };
     assert_eq!(after.as_deref(), Some("host"));
-    next.reply(&page(seq, Vec::new()));
-    assert_eq!(asked.await.unwrap().unwrap(), ["host"]);
+    next.reply_with(&Reply::Images { seq, next: None }, "[]");
+    let images = asked.await.unwrap().unwrap();
+    assert_eq!(images.len(), 1);
+    assert_eq!(images[0].name, "host");
+}
+
+#[tokio::test]
+async fn a_runtime_comes_with_what_its_image_says() {
+    let (_keep, replacements) = mpsc::unbounded_channel();
+    let (warden, peer) = Peer::connect(replacements);
+    let spec = RuntimeSpec {
+        id: Uuid::from_u128(1),
+        image: "an-image".into(),
+        profile: "default".into(),
+        filesystem: crate::warden::protocol::Filesystem::Persistent,
+        disk_mib: 64,
+    };
+    let large = format!(r#"{{"env": {{"A": "{}"}}}}"#, "x".repeat(100_000));
+    // With a configuration, with none, and with one that got lost on its way.
+    for (image_id, config) in [(true, Some(large)), (false, None), (true, None)] {
+        let image_id = image_id.then(|| Digest::of(b"id"));
+        let (asking, spec) = (warden.clone(), spec.clone());
+        let asked = tokio::spawn(async move { asking.create_runtime(spec, None).await });
+        let Some((Request::CreateRuntime { seq, .. }, 0)) = peer.request().await else {
+            panic!("nothing was asked for");
+        };
+        let reply = Reply::Created { seq, image_id };
+        match &config {
+            Some(config) => peer.reply_with(&reply, config),
+            None => peer.reply(&serde_json::to_vec(&reply).unwrap()),
+        }
+        match (asked.await.unwrap(), image_id, config) {
+            (Ok(Some(image)), Some(id), Some(_)) => {
+                assert_eq!((image.id, image.config.env["A"].len()), (id, 100_000));
+            }
+            (Ok(None), None, None) | (Err(WardenError::Io { .. }), Some(_), None) => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test]

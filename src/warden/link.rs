@@ -70,6 +70,7 @@ impl Pending {
     fn deliver(&mut self, reply: Reply, fds: Vec<OwnedFd>) -> Option<u64> {
         let seq = match &reply {
             Reply::Done { seq }
+            | Reply::Created { seq, .. }
             | Reply::Failed { seq, .. }
             | Reply::Ids { seq, .. }
             | Reply::Checkpointed { seq, .. }

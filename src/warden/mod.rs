@@ -4,7 +4,9 @@
 //! no tokio). Nothing in the protocol assumes that there is only one warden.
 
 pub mod client;
+pub mod images;
 mod link;
+pub mod memfd;
 pub mod protocol;
 pub mod server;
 pub mod streams;

@@ -2,6 +2,7 @@
 //! [`MAX_MESSAGE`] bytes, file descriptors beside it by SCM_RIGHTS. The warden re-validates every field: whoever took
 //! over the api process gains no more than the right to run cells.
 
+use crate::image::digest::Digest;
 use crate::resources::{CellResources, RuntimeResources, Usage};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -14,8 +15,8 @@ pub const MAX_MESSAGE: usize = 4096;
 /// Most ids in one [`Reply::Ids`], so that the packet stays under [`MAX_MESSAGE`].
 pub const MAX_IDS: usize = 64;
 
-/// Most names in one [`Reply::Images`], for the same reason: each is at most 63 bytes of ASCII.
-pub const MAX_NAMES: usize = 48;
+/// Most images in one [`Reply::Images`]: they come in a memfd, but each is a file to be read.
+pub const MAX_IMAGES: usize = 16;
 
 /// Which kind of file system a runtime's commands write to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,7 +205,7 @@ pub enum Request {
         /// The last id of the page before.
         after: Option<Uuid>,
     },
-    /// Names of the images that a runtime may use, in order, after `after`.
+    /// The images that a runtime may use, in the order of their names, after `after`.
     ListImages {
         /// See [`Request`].
         seq: u64,
@@ -252,6 +253,14 @@ pub enum Reply {
         /// See [`Request`].
         seq: u64,
     },
+    /// A runtime is made. With an imported image, one fd: a sealed memfd with the
+    /// [`ImageConfig`](crate::image::content::ImageConfig) that holds in it.
+    Created {
+        /// See [`Request`].
+        seq: u64,
+        /// The content that its image's name stood for; none where it is no imported one.
+        image_id: Option<Digest>,
+    },
     /// The request did not happen; nothing of it is left behind.
     Failed {
         /// See [`Request`].
@@ -273,12 +282,13 @@ pub enum Reply {
         /// In order.
         ids: Vec<Uuid>,
     },
-    /// One page of images, at most [`MAX_NAMES`]; an empty one is the end.
+    /// One page of images. One fd: a sealed memfd with a list of at most [`MAX_IMAGES`]
+    /// [`Listed`](crate::image::listed::Listed).
     Images {
         /// See [`Request`].
         seq: u64,
-        /// In order.
-        names: Vec<String>,
+        /// The name to go on after; none is the end.
+        next: Option<String>,
     },
     /// An exec's command is let go: its cell is built, its time runs. Fds: stdout read end, stderr read end and, where
     /// asked for, stdin write end; or a terminal's master alone.

@@ -177,6 +177,7 @@ mod tests {
         use crate::cell::command::{Command, Decoded};
         let command = Command {
             cwd: "/".into(),
+            instead: Vec::new(),
             command: "true".into(),
             args: Vec::new(),
             env: Vec::new(),

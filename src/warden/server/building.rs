@@ -3,6 +3,7 @@
 use crate::cell::error::CellError;
 use crate::cell::mounts;
 use crate::cell::rootfs::{self, Layers, Writable};
+use crate::image::{ImageError, ImageStore};
 use crate::log::chain;
 use crate::warden::protocol::Filesystem;
 use crate::warden::server::catalogue::Record;
@@ -16,45 +17,95 @@ use std::path::{Path, PathBuf};
 
 pub(super) const DISK: &str = "disk.img";
 
-/// The create job: the disk (a checkpoint's, where one is given), the record, a first mount that proves that it works, then
-/// the final name.
-pub(super) fn make(
-    directory: &Path,
-    target: &Path,
-    record: &Record,
-    layers: &Layers,
-    checkpoint: Option<&Source>,
-) -> JobResult {
-    let no_room = |error: std::io::Error| match error.kind() {
+/// The create job.
+#[derive(Debug)]
+pub(super) struct Building {
+    /// Where it is made.
+    pub directory: PathBuf,
+    /// Where it is when it is whole.
+    pub target: PathBuf,
+    /// What is written beside the disk.
+    pub record: Record,
+    /// What it is mounted from.
+    pub layers: Layers,
+    /// The checkpoint's disk that its own is a copy of.
+    pub source: Option<Source>,
+    /// Where the layers are.
+    pub images: ImageStore,
+}
+
+impl Building {
+    /// The record, the disk, the final name, then a first mount that proves that it works; on failure nothing is left.
+    pub(super) fn make(&self) -> JobResult {
+        self.fill().inspect_err(|_| {
+            let _ = std::fs::remove_dir_all(&self.directory);
+        })?;
+        // In a mount namespace of its own the child can't see the host's tree any more: a failed mount takes the directory
+        // away again through a handle on its parent.
+        let parent = mounts::host_dir(self.target.parent().unwrap_or(Path::new("/")))
+            .map_err(|error| JobError::Other(chain(&error)))?;
+        let name = self.target.file_name().map(PathBuf::from);
+        mount(&self.target, &self.record, &self.layers).inspect_err(|_| {
+            let _ = remove_beneath(&parent, &name.unwrap_or_default());
+        })
+    }
+
+    fn fill(&self) -> Result<(), JobError> {
+        let directory = self.directory.as_path();
+        std::fs::create_dir(directory).map_err(no_room)?;
+        {
+            // What is seen now stays: from here on the record keeps it.
+            let _kept = self.images.lock_shared().map_err(other)?;
+            self.check_image()?;
+            records::write(directory, &self.record).map_err(no_room)?;
+        }
+        if self.record.spec.filesystem == Filesystem::Persistent {
+            self.make_disk().map_err(|error| disk_failed(&error))?;
+        }
+        // Whoever looks for images that nothing refers to must not look between the two names.
+        let _kept = self.images.lock_shared().map_err(other)?;
+        std::fs::rename(directory, &self.target).map_err(no_room)
+    }
+
+    /// Looked at again: since the warden chose it, it may have been removed.
+    fn check_image(&self) -> Result<(), JobError> {
+        let Some(id) = &self.record.image_id else {
+            return Ok(());
+        };
+        let there = self.images.content(id);
+        match there.and_then(|content| self.images.layers_of(&content)) {
+            Ok(_) => Ok(()),
+            Err(ImageError::Missing(_)) => {
+                Err(JobError::BadImage("it has just been removed".to_owned()))
+            }
+            Err(error) => Err(other(error)),
+        }
+    }
+
+    fn make_disk(&self) -> Result<(), DiskError> {
+        let (disk, size) = (self.directory.join(DISK), self.record.spec.disk_mib);
+        match &self.source {
+            None => disk::create(&disk, size),
+            Some(source) => {
+                copying::copy(&source.disk, &disk)?;
+                match size > source.disk_mib {
+                    true => copying::grow(&disk, size),
+                    false => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+fn no_room(error: std::io::Error) -> JobError {
+    match error.kind() {
         std::io::ErrorKind::StorageFull => JobError::NoRoom("disk".to_owned(), chain(&error)),
         _ => JobError::Other(chain(&error)),
-    };
-    std::fs::create_dir(directory).map_err(no_room)?;
-    if record.spec.filesystem == Filesystem::Persistent {
-        let disk = directory.join(DISK);
-        let size = record.spec.disk_mib;
-        let made = match checkpoint {
-            None => disk::create(&disk, size),
-            Some(source) => copying::copy(&source.disk, &disk).and_then(|()| {
-                if size > source.disk_mib {
-                    copying::grow(&disk, size)?;
-                }
-                Ok(())
-            }),
-        };
-        made.map_err(|error| disk_failed(&error))?;
     }
-    records::write(directory, record).map_err(no_room)?;
-    // In a mount namespace of its own the child can't see the host's tree any more, so the rename comes first; a failed
-    // mount takes the directory away again through a handle on its parent.
-    let parent = mounts::host_dir(target.parent().unwrap_or(Path::new("/")))
-        .map_err(|error| JobError::Other(chain(&error)))?;
-    let name = |path: &Path| path.file_name().map(PathBuf::from).unwrap_or_default();
-    nix::fcntl::renameat(&parent, &name(directory), &parent, &name(target))
-        .map_err(|errno| JobError::Other(chain(&errno)))?;
-    mount(target, record, layers).inspect_err(|_| {
-        let _ = remove_beneath(&parent, &name(target));
-    })
+}
+
+fn other(error: ImageError) -> JobError {
+    JobError::Other(chain(&error))
 }
 
 /// Removes a runtime's directory (files only) through its parent's descriptor.

@@ -1,8 +1,10 @@
 //! The runtimes on disk, in root's own records: `<data>/runtimes/<uuid>/runtime.json` beside the runtime's disk. What
 //! the api process says about a runtime counts once, at its creation.
 
+use crate::cell::identity::Ids;
 use crate::cell::rootfs::Layers;
 use crate::cgroup::RuntimeGroup;
+use crate::image::digest::Digest;
 use crate::resources::{RANGE, RuntimeResources};
 use crate::warden::protocol::RuntimeSpec;
 use crate::warden::server::records::{self, Directory};
@@ -25,6 +27,13 @@ pub struct Record {
     /// First uid of the range that the files on its disk belong to, where that is another one: the disk was copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_base: Option<u32>,
+    /// The content that its image's name stood for when it was created, and which it keeps whatever becomes of the name;
+    /// none where that was no imported image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<Digest>,
+    /// Who commands are, where its image says it; else its profile does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Ids>,
 }
 
 impl records::Record for Record {

@@ -1,6 +1,7 @@
 //! The checkpoints on disk, in root's own records: `<data>/checkpoints/<uuid>/checkpoint.json` beside the copy of the
 //! disk. What the api process says about a checkpoint is its id.
 
+use crate::image::digest::Digest;
 use crate::warden::server::records::{self, Directory};
 use crate::warden::server::settings::Settings;
 use serde::{Deserialize, Serialize};
@@ -14,8 +15,11 @@ use uuid::Uuid;
 pub struct Record {
     /// Its id; also its directory's name.
     pub id: Uuid,
-    /// The image below the files on its disk.
+    /// Name of the image below the files on its disk.
     pub image: String,
+    /// That image's content, where it is an imported one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<Digest>,
     /// The profile that they were written under.
     pub profile: String,
     /// Size of the disk in MiB.

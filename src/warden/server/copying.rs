@@ -4,6 +4,7 @@
 //! whoever asked for it. Three thaw it: this job, else the warden when the job has died ([`super::standstill`]), else the
 //! next warden at its start ([`thaw_leftovers`]).
 
+use crate::image::ImageStore;
 use crate::log::chain;
 use crate::resources::MIB;
 use crate::sys;
@@ -41,6 +42,8 @@ pub(super) struct Checkpoint {
     pub record: Record,
     /// Whether the disk is mounted.
     pub mounted: bool,
+    /// Where the image below the disk is.
+    pub images: ImageStore,
 }
 
 impl Checkpoint {
@@ -81,6 +84,8 @@ impl Checkpoint {
             }
         }
         std::fs::remove_file(&note).map_err(io("remove", &note))?;
+        // Whoever looks for images that nothing refers to sees the runtime or the checkpoint, also in between.
+        let _kept = self.images.lock_shared()?;
         records::write(directory, &self.record).map_err(io("write the record in", directory))?;
         sync(directory)?;
         std::fs::rename(directory, &self.target).map_err(io("rename", directory))?;

@@ -3,6 +3,7 @@
 
 use crate::cell::error::CellError;
 use crate::cell::mounts::{self, NOSUID_NODEV};
+use crate::image::ImageError;
 use crate::resources::MIB;
 use crate::sys;
 use nix::errno::Errno;
@@ -58,6 +59,9 @@ pub enum DiskError {
     /// A mount step failed.
     #[error(transparent)]
     Mount(#[from] CellError),
+    /// The images can't be kept as they are.
+    #[error(transparent)]
+    Images(#[from] ImageError),
 }
 
 impl DiskError {

@@ -12,6 +12,7 @@ mod checkpoints;
 mod copying;
 pub mod disk;
 mod graves;
+mod images;
 mod jobs;
 mod limits;
 mod opening;

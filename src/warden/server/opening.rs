@@ -47,8 +47,9 @@ impl Warden {
         let (id, stdin) = (request.runtime, request.stdin);
         let runtime = self.catalogue.get(id).ok_or(Failure::UnknownRuntime)?;
         let uid_base = runtime.record.uid_base;
-        let policy = &self.policies[&runtime.record.spec.profile];
-        let owner = (uid_base + policy.sandbox.uid, uid_base + policy.sandbox.gid);
+        let ids = runtime.record.ids;
+        let ids = ids.unwrap_or(self.policies[&runtime.record.spec.profile].ids);
+        let owner = (uid_base + ids.uid, uid_base + ids.gid);
         let Channels { streams, ends, pts } = match request.terminal {
             Some(size) => Channels::terminal(uid_base, owner.0, size)?,
             None => Channels::pipes(owner, stdin)?,
@@ -104,6 +105,7 @@ impl Warden {
             .cell(&slot.to_string(), &cell.request.cell_resources)?;
         let filesystem = record.spec.filesystem;
         let fresh_bytes = record.spec.disk_mib * crate::resources::MIB;
+        let policy = &self.policies[&record.spec.profile];
         let spec = Spec {
             template: mounted.template.as_fd(),
             fresh: (filesystem == Filesystem::Ephemeral).then_some((&mounted.layers, fresh_bytes)),
@@ -113,7 +115,8 @@ impl Warden {
             attach: group.attach(),
             hostname: &cell.request.hostname,
             uid_base: cell.uid_base,
-            sandbox: &self.policies[&record.spec.profile].sandbox,
+            ids: record.ids.unwrap_or(policy.ids),
+            sandbox: &policy.sandbox,
         };
         let opened = match cell::open(&spec) {
             Ok(opened) => opened,

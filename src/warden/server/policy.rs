@@ -1,6 +1,7 @@
 //! Profiles as the warden uses them: compiled once, at its start.
 
 use crate::cell::Sandbox;
+use crate::cell::identity::Ids;
 use crate::profile::{Limits, Profile, ProfileError, ProfileSet};
 use crate::resources::MIB;
 use std::collections::HashMap;
@@ -11,6 +12,8 @@ use std::path::Path;
 pub struct Policy {
     /// What a cell is built with.
     pub sandbox: Sandbox,
+    /// Who a command is where the image does not say.
+    pub ids: Ids,
     /// Bounds that hold whatever the api process says.
     pub limits: Limits,
 }
@@ -31,8 +34,6 @@ fn compile(profile: &Profile) -> Result<Policy, ProfileError> {
         .map(|l| (l.resource, l.soft, l.hard))
         .collect();
     let sandbox = Sandbox {
-        uid: profile.identity.uid,
-        gid: profile.identity.gid,
         shm_bytes: profile.limits.shm_mib * MIB,
         tmp_bytes: profile.limits.tmp_mib * MIB,
         masked_paths: profile.masked_paths.iter().map(text).collect(),
@@ -44,6 +45,10 @@ fn compile(profile: &Profile) -> Result<Policy, ProfileError> {
     };
     Ok(Policy {
         sandbox,
+        ids: Ids {
+            uid: profile.identity.uid,
+            gid: profile.identity.gid,
+        },
         limits: profile.limits,
     })
 }

@@ -2,6 +2,7 @@
 
 use crate::cell::rootfs::Layers;
 use crate::cgroup::Lowering;
+use crate::image::content::ImageConfig;
 use crate::log::chain;
 use crate::resources::RuntimeResources;
 use crate::warden::protocol::{Failure, Reply};
@@ -9,7 +10,7 @@ use crate::warden::server::catalogue::Record;
 use crate::warden::server::cells::Gone;
 use crate::warden::server::checkpoints;
 use crate::warden::server::jobs::{JobError, JobResult, Lane};
-use crate::warden::server::{Source, Warden};
+use crate::warden::server::{Source, Warden, images};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -26,6 +27,8 @@ pub enum Purpose {
         record: Record,
         /// What it is mounted from.
         layers: Layers,
+        /// What of an imported image's configuration holds in it.
+        config: Option<ImageConfig>,
     },
     /// Mount one that is on disk.
     Mount {
@@ -134,14 +137,19 @@ impl Warden {
                 seq,
                 record,
                 layers,
+                config,
             } => {
-                let (id, uid_base) = (record.spec.id, record.uid_base);
+                let (id, uid_base, image_id) = (record.spec.id, record.uid_base, record.image_id);
                 match result {
                     Ok(mounts) => {
                         self.catalogue.insert(record);
                         // Where that fails, the first command tries again.
                         let _ = self.mounted(id, mounts, layers);
-                        self.reply(&Reply::Done { seq }, Vec::new());
+                        // Who gets none for a content that is named removes the runtime again.
+                        let config =
+                            config.and_then(|config| images::sealed(c"image", &config).ok());
+                        let reply = Reply::Created { seq, image_id };
+                        self.reply(&reply, config.into_iter().collect());
                     }
                     Err(error) => {
                         self.catalogue.release(uid_base);

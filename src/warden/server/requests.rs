@@ -2,11 +2,8 @@
 //! though an honest api process never sends one.
 
 use crate::cell::command::MAX_ENCODED;
-use crate::image;
 use crate::resources::{CellResources, MIB, RuntimeResources};
-use crate::warden::protocol::{
-    Busy, Failure, MAX_IDS, MAX_NAMES, Reply, Request, RuntimeSpec, TerminalSize,
-};
+use crate::warden::protocol::{Busy, Failure, MAX_IDS, Reply, Request, RuntimeSpec, TerminalSize};
 use crate::warden::server::catalogue::Operation;
 use crate::warden::server::{Warden, disk, policy};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -93,23 +90,6 @@ impl Warden {
         if let Err(failure) = refused {
             self.reply(&Reply::Failed { seq, failure }, Vec::new());
         }
-    }
-
-    fn list_images(&mut self, seq: u64, after: Option<&str>) -> Result<(), Failure> {
-        if after.is_some_and(|name| !image::is_name(name)) {
-            return Err(invalid("after"));
-        }
-        let mut names = self.images.list().map_err(|error| {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "can't list images"
-            );
-            Failure::Internal
-        })?;
-        names.retain(|name| Some(name.as_str()) > after);
-        names.truncate(MAX_NAMES);
-        self.reply(&Reply::Images { seq, names }, Vec::new());
-        Ok(())
     }
 
     fn exec(&mut self, mut request: CellRequest, fds: Vec<OwnedFd>) -> Result<(), Failure> {

@@ -5,12 +5,14 @@
 //! closing it, and nothing is ever mounted where another process could see or hold it.
 
 use crate::cell::rootfs::Layers;
-use crate::image::ImageError;
+use crate::image::applied;
+use crate::image::digest::Digest;
 use crate::resources::{MIB, RuntimeResources};
 use crate::warden::protocol::{Busy, Failure, Filesystem, Reply, RuntimeSpec};
-use crate::warden::server::building::{DISK, Source as Disk};
+use crate::warden::server::building::{Building, DISK, Source as Disk};
 use crate::warden::server::catalogue::{Mounted, Operation, Record, State};
 use crate::warden::server::graves::Grave;
+use crate::warden::server::images::Chosen;
 use crate::warden::server::jobs::{JobResult, Lane};
 use crate::warden::server::purposes::{Purpose, failure, release, remove};
 use crate::warden::server::{Warden, building};
@@ -23,6 +25,14 @@ use uuid::Uuid;
 const MAX_CREATING: usize = 256;
 /// Mounts that nothing used for this long are let go.
 const IDLE: Duration = Duration::from_secs(600);
+
+/// What a runtime is made of that is made of a checkpoint.
+struct Source {
+    disk: Disk,
+    /// First uid of the range that the files on the disk belong to.
+    disk_base: u32,
+    image_id: Option<Digest>,
+}
 
 impl Warden {
     /// Begins to make a runtime, of a checkpoint where one is named.
@@ -48,39 +58,43 @@ impl Warden {
         if creating.len() >= MAX_CREATING {
             return Err(Failure::NoRoom("runtimes under construction".to_owned()));
         }
-        let layers = self.layers(&spec.image)?;
+        let policy = self.policies.get(&spec.profile);
+        let profile = policy.ok_or(Failure::UnknownProfile)?.ids;
+        let restored = source.as_ref().map(|source| source.image_id);
+        let Chosen { layers, imported } = self.choose(&spec.image, restored, profile)?;
+        let (image_id, config) = imported.unzip();
         let room = || Failure::NoRoom("uid ranges".to_owned());
         let uid_base = self.catalogue.reserve().ok_or_else(room)?;
         let directory = self.catalogue.directory.unfinished_path(spec.id);
         let target = self.catalogue.directory.path(spec.id);
-        let (lane, disk, disk_base) = match source {
-            Some((disk, disk_base)) => (Lane::Copy, Some(disk), Some(disk_base)),
-            None => (Lane::Build, None, None),
-        };
+        let lane = source.as_ref().map_or(Lane::Build, |_| Lane::Copy);
         let record = Record {
             spec,
             uid_base,
-            disk_base,
+            disk_base: source.as_ref().map(|source| source.disk_base),
+            image_id,
+            ids: config.as_ref().and_then(applied::ids),
         };
-        let (job_record, job_layers) = (record.clone(), layers.clone());
+        let building = Building {
+            directory,
+            target,
+            record: record.clone(),
+            layers: layers.clone(),
+            source: source.map(|source| source.disk),
+            images: self.images.clone(),
+        };
         let purpose = Purpose::Create {
             seq,
             record,
             layers,
+            config,
         };
-        self.start_job(lane, purpose, Vec::new(), move |_| {
-            let (record, layers) = (&job_record, &job_layers);
-            let made = building::make(&directory, &target, record, layers, disk.as_ref());
-            if made.is_err() {
-                let _ = std::fs::remove_dir_all(&directory);
-            }
-            made
-        });
+        self.start_job(lane, purpose, Vec::new(), move |_| building.make());
         Ok(())
     }
 
-    /// The disk of a checkpoint that fits a new runtime, and the range that the files on it belong to.
-    fn source(&self, id: Uuid, spec: &RuntimeSpec) -> Result<(Disk, u32), Failure> {
+    /// What of a checkpoint that fits a new runtime becomes that one's.
+    fn source(&self, id: Uuid, spec: &RuntimeSpec) -> Result<Source, Failure> {
         let found = self.checkpoints.get(id).ok_or(Failure::UnknownCheckpoint)?;
         let fits = spec.filesystem == Filesystem::Persistent
             && spec.disk_mib >= found.disk_mib
@@ -92,16 +106,10 @@ impl Warden {
             disk: self.checkpoints.directory.path(id).join(DISK),
             disk_mib: found.disk_mib,
         };
-        Ok((disk, found.disk_base))
-    }
-
-    fn layers(&self, image: &str) -> Result<Layers, Failure> {
-        self.images.layers(image).map_err(|error| match error {
-            ImageError::Unknown(_) | ImageError::Name(_) => Failure::UnknownImage,
-            other => {
-                tracing::error!(image, error = &other as &dyn Error, "image can't be used");
-                Failure::BadImage("its directory can't be used as a root file system".to_owned())
-            }
+        Ok(Source {
+            disk,
+            disk_base: found.disk_base,
+            image_id: found.image_id,
         })
     }
 
@@ -133,7 +141,7 @@ impl Warden {
     fn mount_runtime(&mut self, id: Uuid) -> Result<(), Failure> {
         let runtime = self.catalogue.get(id).ok_or(Failure::UnknownRuntime)?;
         let record = runtime.record.clone();
-        let layers = self.layers(&record.spec.image)?;
+        let layers = self.layers(&record)?;
         let (directory, job_layers) = (self.catalogue.directory.path(id), layers.clone());
         if let Some(runtime) = self.catalogue.get(id) {
             runtime.state = State::Mounting;

@@ -216,6 +216,7 @@ impl Warden {
         let record = Record {
             id: checkpoint,
             image: spec.image.clone(),
+            image_id: runtime.record.image_id,
             profile: spec.profile.clone(),
             disk_mib: spec.disk_mib,
             disk_base: runtime.record.disk_base.unwrap_or(runtime.record.uid_base),
@@ -234,6 +235,7 @@ impl Warden {
             target: self.checkpoints.directory.path(checkpoint),
             record: record.clone(),
             mounted: !held.is_empty(),
+            images: self.images.clone(),
         };
         let purpose = Purpose::Copy {
             seq,

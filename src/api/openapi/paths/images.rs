@@ -2,19 +2,7 @@
 
 use crate::api::openapi::errors::{Fails, Work};
 use crate::api::openapi::schemas::common::{List, Paging};
-use utoipa::ToSchema;
-
-/// What a runtime's root file system is made of.
-#[derive(ToSchema)]
-struct Image {
-    /// What `image` of a new runtime says. `host` is this machine's own `/usr`; the others are added by the operator.
-    #[schema(
-        min_length = 1,
-        max_length = 63,
-        pattern = "^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-    )]
-    name: String,
-}
+use crate::api::openapi::schemas::image::Image;
 
 /// List the images
 ///

@@ -50,6 +50,10 @@ pub struct Checkpoint {
     #[schema(format = "uuid")]
     runtime_id: String,
     image: String,
+    /// The content that `image` stood for, which stays below the files whatever becomes of the name; null where that was no
+    /// imported image.
+    #[schema(required, pattern = "^sha256:[0-9a-f]{64}$")]
+    image_id: Option<String>,
     profile: String,
     filesystem: Filesystem,
     limits: RuntimeLimits,

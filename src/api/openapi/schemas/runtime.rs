@@ -20,6 +20,10 @@ pub struct Runtime {
     resources: Resources,
     environment_variables: Variables,
     image: String,
+    /// The content that `image` stood for, which stays below the files whatever becomes of the name; null where that was no
+    /// imported image.
+    #[schema(required, pattern = "^sha256:[0-9a-f]{64}$")]
+    image_id: Option<String>,
     /// Name of its sandbox profile.
     profile: String,
     filesystem: Filesystem,

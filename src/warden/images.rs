@@ -1,0 +1,52 @@
+//! The api side of what the warden tells of images, which the api process can't read itself.
+
+use crate::image::applied::MAX_CONFIG;
+use crate::image::content::ImageConfig;
+use crate::image::digest::Digest;
+use crate::image::listed::Listed;
+use crate::resources::MIB;
+use crate::warden::client::{WardenError, unexpected};
+use crate::warden::memfd;
+use serde::de::DeserializeOwned;
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// The largest page of a list in bytes.
+pub const MAX_PAGE: u64 = 16 * MIB;
+
+/// What a runtime of an imported image begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeImage {
+    /// The image's content.
+    pub id: Digest,
+    /// What of its configuration holds in the runtime.
+    pub config: ImageConfig,
+}
+
+/// Reads what came with the reply to a creation.
+pub(super) fn of_runtime(
+    id: Option<Digest>,
+    fds: Vec<OwnedFd>,
+) -> Result<Option<RuntimeImage>, WardenError> {
+    id.map(|id| {
+        let config = json(fds, MAX_CONFIG)?;
+        Ok(RuntimeImage { id, config })
+    })
+    .transpose()
+}
+
+/// Reads a page of a list.
+pub(super) fn page(fds: Vec<OwnedFd>) -> Result<Vec<Listed>, WardenError> {
+    json(fds, MAX_PAGE)
+}
+
+fn json<T: DeserializeOwned>(fds: Vec<OwnedFd>, most: u64) -> Result<T, WardenError> {
+    // None came where this process may open no more.
+    let memfd = fds.into_iter().next().ok_or_else(unexpected)?;
+    let read = memfd::read(memfd, most);
+    read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::from))
+        .map_err(|source| WardenError::Io {
+            operation: "read what the warden tells of an image",
+            source,
+        })
+}
