@@ -16,6 +16,7 @@ pub mod probe;
 pub mod procs;
 pub mod runtime;
 pub mod server;
+pub mod store;
 pub mod timing;
 pub mod websocket;
 
