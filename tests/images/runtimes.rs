@@ -3,8 +3,9 @@
 use crate::needs;
 use crate::support::server::Options;
 use crate::support::{
-    Runtime, Server, alone, api, assert_invalid, bound, image, server, store, together,
+    Runtime, Server, alone, api, assert_invalid, bound, eventually, image, server, store, together,
 };
+use cellblock::image::ImageStore;
 use cellblock::image::content::Content;
 use serde_json::{Value, json};
 use std::fs;
@@ -139,4 +140,29 @@ fn a_hundred_runtimes_of_an_image_take_little_disk_and_start_at_once() {
     );
     assert!(largest < Some(MOST), "a disk takes {largest:?} bytes");
     assert!(median < bound(50), "the first exec took {median:?}");
+}
+
+#[test]
+fn an_image_that_goes_while_a_runtime_is_made_of_it_is_gone() {
+    needs!(Root);
+    let _turn = together();
+    let server = Server::start(Options::default());
+    let content = which(&server, "image", "going");
+    let data = server.data_dir();
+    let layer = store::tree(&server, content.layers[1]);
+    // As `image rm` does: it may look for what refers to the image, and nothing may come to refer to it meanwhile.
+    let removing = ImageStore::new(&data).lock_exclusive().expect("the lock");
+    let entries = || fs::read_dir(data.join("runtimes")).expect("list").flatten();
+    let before = entries().count();
+    std::thread::scope(|scope| {
+        let create = scope.spawn(|| server.api.post("/v1/runtimes", &json!({"image": "image"})));
+        let begun = || entries().count() > before;
+        assert!(eventually(bound(10_000), begun), "nothing was begun");
+        store::forget(&server, "image");
+        fs::remove_dir_all(layer.parent().expect("the layer")).expect("remove the layer");
+        drop(removing);
+        let refused = create.join().expect("an answer");
+        assert_invalid(&refused, "image");
+    });
+    assert_eq!(entries().count(), before, "something is left of it");
 }
