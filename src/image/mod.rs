@@ -10,6 +10,7 @@ pub mod digest;
 pub mod error;
 pub mod host;
 mod names;
+pub mod progress;
 mod skeleton;
 pub mod store;
 
@@ -43,7 +44,7 @@ impl ImageStore {
     /// Makes the directory and the embedded image's skeleton anew, so that it follows the machine's packages, and removes
     /// what interrupted imports left. Only while no runtime is mounted: an overlay's lower layer must not change under it.
     pub fn prepare(&self) -> Result<(), ImageError> {
-        self.make_directory()?;
+        self.sweep()?;
         skeleton::build_base(&self.built("base"))?;
         host::build(&self.built("host"))
     }
