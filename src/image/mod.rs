@@ -8,6 +8,7 @@ pub mod content;
 pub mod digest;
 pub mod host;
 mod skeleton;
+pub mod unpack;
 
 use crate::cell::rootfs::Layers;
 use serde::{Deserialize, Serialize};
