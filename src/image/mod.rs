@@ -13,6 +13,7 @@ mod names;
 pub mod progress;
 mod skeleton;
 pub mod store;
+pub mod unpack;
 
 pub use error::ImageError;
 pub(crate) use error::io_error;
