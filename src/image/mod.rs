@@ -9,6 +9,7 @@ pub mod content;
 pub mod digest;
 pub mod error;
 pub mod host;
+pub mod import;
 mod names;
 pub mod progress;
 mod skeleton;

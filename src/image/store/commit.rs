@@ -2,6 +2,7 @@
 
 use crate::image::catalogue::Record;
 use crate::image::content::Content;
+use crate::image::digest::Digest;
 use crate::image::error::{ImageError, io_error};
 use crate::image::store::staging::{self, Staging};
 use std::collections::BTreeSet;
@@ -24,7 +25,7 @@ pub(crate) fn commit(staging: &Staging, content: &Content, name: &str) -> Result
     }
 
     let _lock = store.lock_exclusive()?;
-    let known = store.named_as(name, content)?;
+    let known = store.named_as(name, &content.id)?;
     let mut moved = Vec::new();
     let committed = put(staging, content, &staged, &mut moved).and_then(|()| match known {
         true => Ok(()),
@@ -77,9 +78,9 @@ impl crate::image::ImageStore {
     ///
     /// # Errors
     /// [`ImageError::Exists`] when it is something else's.
-    pub(crate) fn named_as(&self, name: &str, content: &Content) -> Result<bool, ImageError> {
+    pub(crate) fn named_as(&self, name: &str, content: &Digest) -> Result<bool, ImageError> {
         match self.record(name) {
-            Ok(Record::Image(id)) if id == content.id => Ok(true),
+            Ok(Record::Image(id)) if id == *content => Ok(true),
             Ok(_) => Err(ImageError::Exists(name.to_owned())),
             Err(ImageError::Unknown(_)) => Ok(false),
             Err(error) => Err(error),

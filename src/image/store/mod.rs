@@ -26,6 +26,7 @@ use crate::image::ImageStore;
 use crate::image::digest::Digest;
 use crate::image::error::{ImageError, io_error};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// A layer's unpacked tree in its directory.
 pub(crate) const TREE: &str = "fs";
@@ -46,8 +47,12 @@ pub struct LayerRecord {
 impl ImageStore {
     /// What is known of a layer that the store has.
     pub fn layer(&self, diff_id: &Digest) -> Result<LayerRecord, ImageError> {
-        let path = self.layer_path(diff_id).join(LAYER_FILE);
-        let bytes = std::fs::read(&path).map_err(io_error("read", &path))?;
-        serde_json::from_slice(&bytes).map_err(|source| ImageError::Record { path, source })
+        read_layer(&self.layer_path(diff_id))
     }
+}
+
+fn read_layer(directory: &Path) -> Result<LayerRecord, ImageError> {
+    let path = directory.join(LAYER_FILE);
+    let bytes = std::fs::read(&path).map_err(io_error("read", &path))?;
+    serde_json::from_slice(&bytes).map_err(|source| ImageError::Record { path, source })
 }

@@ -101,6 +101,11 @@ impl Staging {
         self.path.join("layers").join(diff_id.hex())
     }
 
+    /// What is known of a layer that was unpacked here.
+    pub(crate) fn layer(&self, diff_id: &Digest) -> Result<LayerRecord, ImageError> {
+        super::read_layer(&self.layer_path(diff_id))
+    }
+
     /// The directory, opened: for syncfs(2).
     pub(crate) fn directory(&self) -> &File {
         &self.lock
