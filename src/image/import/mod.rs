@@ -53,3 +53,13 @@ pub struct Imported {
     /// Whether the name is new; else it was this content's before.
     pub new: bool,
 }
+
+/// Imports what is at a path: `cellblock image import`. `reference` chooses among several images.
+pub fn import(
+    source: &std::path::Path,
+    reference: Option<&str>,
+    request: &Request<'_>,
+) -> Result<Imported, ImportError> {
+    let _ = (source, reference, request);
+    unimplemented!()
+}

@@ -5,9 +5,11 @@ use crate::image::content::Content;
 use crate::image::digest::Digest;
 use crate::image::error::{ImageError, io_error};
 use crate::image::store::staging::{self, Staging};
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Puts a content and its layers into the store and gives it a name; false where the name was the content's already.
 ///
@@ -24,6 +26,8 @@ pub(crate) fn commit(staging: &Staging, content: &Content, name: &str) -> Result
         staging::make(&store.directory.join(place))?;
     }
 
+    // An operator's ctrl-C waits for these few renames, so that it leaves all of the image or nothing.
+    let _calm = Calm::begin()?;
     let _lock = store.lock_exclusive()?;
     let known = store.named_as(name, &content.id)?;
     let mut moved = Vec::new();
@@ -47,10 +51,32 @@ pub(crate) fn commit(staging: &Staging, content: &Content, name: &str) -> Result
     Ok(!known)
 }
 
+/// No signal that asks to end is delivered to this thread until it is dropped.
+struct Calm(SigSet);
+
+impl Calm {
+    fn begin() -> Result<Calm, ImageError> {
+        let mut asking = SigSet::empty();
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            asking.add(signal);
+        }
+        let before = asking.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+        let failed = |errno: Errno| io_error("block", Path::new("signals"))(errno.into());
+        before.map(Calm).map_err(failed)
+    }
+}
+
+impl Drop for Calm {
+    fn drop(&mut self) {
+        // The mask was in force before, so it is a valid one.
+        let _ = self.0.thread_set_mask();
+    }
+}
+
 fn put(
     staging: &Staging,
     content: &Content,
-    staged: &PathBuf,
+    staged: &Path,
     moved: &mut Vec<(PathBuf, PathBuf)>,
 ) -> Result<(), ImageError> {
     let store = staging.store();
@@ -68,7 +94,7 @@ fn put(
     }
     let place = store.content_path(&content.id);
     if !place.exists() {
-        rename(staged.clone(), place)?;
+        rename(staged.to_owned(), place)?;
     }
     Ok(())
 }
