@@ -58,6 +58,11 @@ impl ImageStore {
         made.map_err(io_error("create", &self.directory))
     }
 
+    /// Where they are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     fn built(&self, name: &str) -> PathBuf {
         self.directory.join("built").join(name)
     }

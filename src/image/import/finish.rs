@@ -103,25 +103,31 @@ fn known(parsed: &Parsed, request: &Request<'_>) -> Result<Option<Content>, Impo
     }
 }
 
-/// As [`finish`], of one archive of a whole root file system, read to its end, that comes without a configuration.
-pub(super) fn finish_rootfs(
-    staging: Staging,
+/// Unpacks an archive of a whole root file system that comes without a configuration.
+pub(super) fn unpack_rootfs(
+    staging: &Staging,
     source: OwnedFd,
     length: Option<u64>,
     what: &str,
     request: &Request<'_>,
-    verdict: impl FnOnce(&std::path::Path) -> Result<(), ImportError>,
-) -> Result<Imported, ImportError> {
-    let diff_id = unpack(
-        &staging,
+) -> Result<Digest, ImportError> {
+    unpack(
+        staging,
         0,
         what,
         source,
         length,
         &mut Used::default(),
         request,
-    )?;
-    verdict(&staging.layer_path(&diff_id).join(TREE))?;
+    )
+}
+
+/// As [`finish`], of such a root file system.
+pub(super) fn conclude_rootfs(
+    staging: Staging,
+    diff_id: Digest,
+    request: &Request<'_>,
+) -> Result<Imported, ImportError> {
     let platform = request.platform.cloned().unwrap_or_else(Platform::here);
     let config = config::made_up(diff_id, &platform);
     conclude(staging, config::parse(&config, request.progress)?, request)

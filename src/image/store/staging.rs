@@ -96,6 +96,12 @@ impl Staging {
         std::fs::rename(&layer, &named).map_err(io_error("rename", &layer))
     }
 
+    /// Removes a layer that was unpacked here.
+    pub(crate) fn forget_layer(&self, diff_id: &Digest) -> Result<(), ImageError> {
+        let path = self.layer_path(diff_id);
+        remove::tree(&path).map_err(io_error("remove", &path))
+    }
+
     /// Where a layer is that was unpacked here.
     pub(crate) fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.path.join("layers").join(diff_id.hex())
