@@ -9,13 +9,28 @@
 //! | caller | `launch` | starts the role, sends the job, judges the reports, sets what only root may set |
 //! | role, host root | `confine` | private mounts of the given directories, idmapped; namespaces |
 //! | role, confined | `confine`, `filter` | ids, capabilities, limits, seccomp, then one of: |
-//! | | `layer` | `stream` → `tar` → `names`, `tree`: entries into the directory |
+//! | | `layer` | `stream` → `tar` → `names` → `tree`, `place`: entries into the directory |
 //! | | `user` | `/etc/passwd` and `/etc/group` of some layers |
-//! | | `expand` | `stream` into a file |
+//! | | `confine` | `stream` into a file |
 //!
 //! `wire` has the messages between the two. The import and the pull of images call this.
 
+pub mod confine;
 mod error;
+mod filter;
+mod header;
+mod launch;
+mod layer;
+mod names;
+mod pax;
+mod place;
+mod stream;
+mod tar;
+mod tree;
+mod trouble;
+mod user;
+mod wire;
+mod zstd;
 
 use super::content::ImageUser;
 use super::digest::Digest;
@@ -23,6 +38,9 @@ pub use error::UnpackError;
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+/// The role's argument.
+pub const ROLE: &str = "role:unpack";
 
 /// How many ids an image may use: 0 to 65,534. The last one of a range, 65,535, is "no id" to programs with 16-bit ids.
 pub const IDS: u32 = crate::resources::RANGE - 1;
@@ -36,7 +54,7 @@ pub struct Bounds {
     pub entries: u64,
     /// Unpacked bytes per packed byte; counted from 64 MiB unpacked on.
     pub ratio: u64,
-    /// Bytes of an entry's name.
+    /// Bytes of an entry's name; the kernel takes no more than 4,095.
     pub path: usize,
     /// Bytes of one component of it.
     pub component: usize,
@@ -48,7 +66,7 @@ impl Default for Bounds {
             bytes: 32 << 30,
             entries: 500_000,
             ratio: 200,
-            path: 4096,
+            path: 4095,
             component: 255,
         }
     }
@@ -101,15 +119,13 @@ impl Unpacker {
         bounds: &Bounds,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Unpacked, UnpackError> {
-        let _ = (source, length, target, bounds, progress);
-        Err(UnpackError::Nonsense("unpacking is not there yet"))
+        launch::layer(self, source, length, target, bounds, progress)
     }
 
     /// Who `user`, as an OCI configuration writes it (name or uid, perhaps `:` and a group or gid), is in an image of these
     /// unpacked layers, the uppermost first.
     pub fn user(&self, layers: &[PathBuf], user: &str) -> Result<ImageUser, UnpackError> {
-        let _ = (layers, user);
-        Err(UnpackError::Nonsense("looking users up is not there yet"))
+        launch::user(self, layers, user)
     }
 
     /// Writes `source` (as for [`Unpacker::layer`]), uncompressed, to the file `target` from its offset on: at most
@@ -122,7 +138,6 @@ impl Unpacker {
         bounds: &Bounds,
         progress: &mut dyn FnMut(u64),
     ) -> Result<u64, UnpackError> {
-        let _ = (source, length, target, bounds, progress);
-        Err(UnpackError::Nonsense("expanding is not there yet"))
+        launch::expand(self, source, length, target, bounds, progress)
     }
 }
