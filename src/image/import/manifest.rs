@@ -66,11 +66,6 @@ pub(crate) struct Manifest {
     pub(crate) layers: Vec<Descriptor>,
 }
 
-/// The types to ask for, as an `Accept` header.
-pub(crate) fn accept() -> String {
-    [MANIFEST, INDEX].concat().join(", ")
-}
-
 /// All fields of either kind, so that a text which could pass for both is seen.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

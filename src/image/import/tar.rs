@@ -23,7 +23,6 @@ pub struct Meta {
 }
 
 /// What an entry is.
-#[derive(Debug)]
 pub enum Kind<'a> {
     /// A file of so many bytes.
     File(u64, &'a mut dyn Read),
