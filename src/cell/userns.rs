@@ -60,6 +60,12 @@ pub fn mapped(base: u32) -> Result<OwnedFd> {
     empty(&format!("0 {base} {RANGE}"))
 }
 
+/// A user namespace for what is done with an image's own ids, 0 to 65534: in the range of `base`, but without its first id,
+/// which other processes have, and no more than an image may use.
+pub fn inner(base: u32) -> Result<OwnedFd> {
+    empty(&format!("0 {} {}", base + 1, RANGE - 1))
+}
+
 /// As [`mapped`], for a mount on which the files of the range `from` belong to the range `base`. Root's stay root's: an
 /// overlay works in its upper layer as root, and could not write where root has no id.
 pub fn shifted(from: u32, base: u32) -> Result<OwnedFd> {

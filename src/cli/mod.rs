@@ -1,9 +1,11 @@
 //! The command line: what was typed becomes an [`Action`], which `main` carries out.
 
 pub mod doctor;
+pub mod image;
 
 use crate::config::{Config, ConfigError, RawConfig};
 use clap::{Args, Parser, Subcommand};
+use image::{ImageAction, ImageCommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,23 +34,6 @@ pub enum Command {
     },
     /// Print the description of the HTTP API (OpenAPI 3.1)
     Openapi,
-}
-
-/// What can be done with images.
-#[derive(Debug, Subcommand)]
-pub enum ImageCommand {
-    /// Make a root file system directory usable as an image; it is used in place, read-only
-    Add {
-        /// Name of the image
-        name: String,
-        /// The directory
-        dir: PathBuf,
-        /// Where the service keeps its data.
-        #[command(flatten)]
-        config: ConfigArgs,
-    },
-    /// List the images
-    Ls(ConfigArgs),
 }
 
 /// Flags that stand for keys of the configuration file and win over it.
@@ -100,17 +85,8 @@ pub enum Action {
     Serve(Config),
     /// Check the host.
     Doctor(Config),
-    /// Add an image.
-    ImageAdd {
-        /// The configuration, for the data directory.
-        config: Config,
-        /// Name of the image.
-        name: String,
-        /// Its root file system.
-        dir: PathBuf,
-    },
-    /// List the images.
-    ImageLs(Config),
+    /// Something with images.
+    Image(Box<ImageAction>),
     /// Print the API's description.
     Openapi,
 }
@@ -125,16 +101,7 @@ fn action(cli: Cli) -> Result<Action, ConfigError> {
     Ok(match cli.command {
         Command::Serve(args) => Action::Serve(args.resolve()?),
         Command::Doctor(args) => Action::Doctor(args.resolve()?),
-        Command::Image {
-            command: ImageCommand::Add { name, dir, config },
-        } => Action::ImageAdd {
-            config: config.resolve()?,
-            name,
-            dir,
-        },
-        Command::Image {
-            command: ImageCommand::Ls(args),
-        } => Action::ImageLs(args.resolve()?),
+        Command::Image { command } => Action::Image(Box::new(ImageAction::resolve(command)?)),
         Command::Openapi => Action::Openapi,
     })
 }
@@ -152,15 +119,7 @@ fn perform(action: Action) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match action {
         Action::Serve(config) => return Ok(crate::supervisor::serve(&config)),
         Action::Doctor(config) => return Ok(doctor::run(&config)),
-        Action::ImageAdd { config, name, dir } => {
-            crate::image::add(&config.data_dir, &name, &dir)?;
-            crate::log::print(format!("added {name}"));
-        }
-        Action::ImageLs(config) => {
-            for name in crate::image::ImageStore::new(&config.data_dir).list()? {
-                crate::log::print(name);
-            }
-        }
+        Action::Image(action) => return action.perform(),
         Action::Openapi => crate::log::print(crate::api::openapi().trim_end()),
     }
     Ok(ExitCode::SUCCESS)
@@ -215,11 +174,14 @@ mod tests {
             "--data-dir",
             "/d",
         ];
-        let Ok(Action::ImageAdd { config, name, dir }) = parse(&args) else {
-            panic!("not image add")
+        let Ok(Action::Image(action)) = parse(&args) else {
+            panic!("not image")
+        };
+        let ImageCommand::Add { name, dir, .. } = action.command else {
+            panic!("not add")
         };
         assert_eq!(
-            (name.as_str(), dir, config.data_dir),
+            (name.as_str(), dir, action.config.data_dir),
             ("debian", "/srv/debian".into(), "/d".into())
         );
     }

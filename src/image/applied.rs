@@ -3,6 +3,7 @@
 
 use crate::cell::identity::Ids;
 use crate::image::content::{Content, ImageConfig};
+use crate::image::import::Platform;
 use crate::resources::INIT_ID;
 
 /// The largest configuration that is handed over, in bytes of JSON.
@@ -11,22 +12,13 @@ pub const MAX_CONFIG: u64 = 256 * 1024;
 /// Longest path in bytes: PATH_MAX of limits.h without the NUL.
 const MAX_PATH: usize = 4095;
 
-/// This machine's architecture in the OCI's words.
-pub fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
 /// The part of an image's configuration that holds where commands would be `profile` without it. A user other than root
 /// wins; root does only where the profile's commands are root as well.
 ///
 /// # Errors
 /// Why no command can run in the image, in words for a client.
 pub fn applied(content: &Content, profile: Ids) -> Result<ImageConfig, String> {
-    let ours = architecture();
+    let ours = Platform::here().architecture;
     if content.architecture != ours {
         let theirs: String = content.architecture.chars().take(40).collect();
         return Err(format!(
@@ -106,7 +98,7 @@ mod tests {
         });
         Content {
             id: Digest::of(b"id"),
-            architecture: architecture().into(),
+            architecture: Platform::here().architecture,
             created: None,
             layers: Vec::new(),
             bytes: 0,

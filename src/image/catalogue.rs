@@ -52,18 +52,15 @@ impl ImageStore {
         check_name(name)?;
         let rootfs = rootfs.canonicalize().map_err(io_error("find", rootfs))?;
         check_rootfs(&rootfs)?;
-        self.make_directory()?;
+        let _lock = self.lock_exclusive()?;
         self.link(name, &Record::Rootfs(rootfs))
     }
 
-    /// Gives something a name that nothing has.
+    /// Gives something a name that nothing has. Under the exclusive lock.
     pub(super) fn link(&self, name: &str, record: &Record) -> Result<(), ImageError> {
         let json = serde_json::to_vec(record).expect("paths were checked as UTF-8");
         let path = self.record_path(name);
-        // A name of its own: two that give the same name at the same time must not write the same file.
-        let new = self
-            .directory
-            .join(format!(".{name}.{}.new", std::process::id()));
+        let new = self.directory.join(format!(".{name}.new"));
         let written = std::fs::write(&new, json).map_err(io_error("write", &new));
         // A link fails where the name is taken; a rename would replace it.
         let linked = written.and_then(|()| match std::fs::hard_link(&new, &path) {

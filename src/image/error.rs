@@ -23,6 +23,22 @@ pub enum ImageError {
     /// No image of that name.
     #[error("no image is named {0:?}; `cellblock image ls` lists them")]
     Unknown(String),
+    /// `host` can't be removed.
+    #[error("image \"host\" is part of Cellblock and can't be removed")]
+    Embedded,
+    /// A directory that is used in place is found by its name only.
+    #[error(
+        "image {name:?} is a directory used in place by {runtimes} runtimes and {checkpoints} checkpoints; delete them \
+         first"
+    )]
+    InUse {
+        /// Its name.
+        name: String,
+        /// How many runtimes are made of it.
+        runtimes: usize,
+        /// How many checkpoints.
+        checkpoints: usize,
+    },
     /// What a name or a record refers to is not there.
     #[error("image {0} is not in the store any more; import it again")]
     Missing(Digest),

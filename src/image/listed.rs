@@ -1,9 +1,10 @@
 //! An image as it is listed for clients: what a runtime of it is made of and begins with, and nothing of where it lies.
 
-use crate::image::applied::{self, MAX_CONFIG};
+use crate::image::applied::MAX_CONFIG;
 use crate::image::catalogue::Record;
 use crate::image::content::ImageConfig;
 use crate::image::digest::Digest;
+use crate::image::import::Platform;
 use crate::image::{HOST, ImageError, ImageStore};
 use serde::{Deserialize, Serialize};
 
@@ -67,7 +68,7 @@ impl ImageStore {
         };
         if name == HOST {
             listed.kind = Kind::Host;
-            listed.architecture = Some(applied::architecture().to_owned());
+            listed.architecture = Some(Platform::here().architecture);
             return Ok(listed);
         }
         if let Record::Image(id) = self.record(name)? {

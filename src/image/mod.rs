@@ -10,10 +10,13 @@ pub mod content;
 pub mod digest;
 pub mod error;
 pub mod host;
+pub mod import;
 pub mod listed;
 mod names;
+pub mod progress;
 mod skeleton;
 pub mod store;
+pub mod unpack;
 
 pub use error::ImageError;
 pub(crate) use error::io_error;
@@ -45,7 +48,7 @@ impl ImageStore {
     /// Makes the directory and the embedded image's skeleton anew, so that it follows the machine's packages, and removes
     /// what interrupted imports left. Only while no runtime is mounted: an overlay's lower layer must not change under it.
     pub fn prepare(&self) -> Result<(), ImageError> {
-        self.make_directory()?;
+        self.sweep()?;
         skeleton::build_base(&self.built("base"))?;
         host::build(&self.built("host"))
     }
@@ -55,6 +58,11 @@ impl ImageStore {
         let mut builder = std::fs::DirBuilder::new();
         let made = builder.recursive(true).mode(0o700).create(&self.directory);
         made.map_err(io_error("create", &self.directory))
+    }
+
+    /// Where they are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     fn built(&self, name: &str) -> PathBuf {

@@ -1,8 +1,9 @@
-//! The two hidden roles of the binary: `main` looks for them before any thread exists. Each finds the same descriptors
-//! open, see [`crate::roles::fds`].
+//! The hidden roles of the binary: `main` looks for them before any thread exists. The service's two find the same
+//! descriptors open, see [`crate::roles::fds`]; the third unpacks images.
 
 pub mod api;
 mod jail;
+mod unpack;
 mod warden;
 
 use crate::config::Config;
@@ -51,6 +52,7 @@ pub fn run() -> Option<ExitCode> {
     let result = match role.to_str() {
         Some(API) => api::run(),
         Some(WARDEN) => warden::run(),
+        Some(crate::image::unpack::ROLE) => unpack::run(),
         _ => return None,
     };
     Some(match result {

@@ -17,7 +17,10 @@ fn names(reply: &Reply) -> Vec<String> {
 /// What the operator is told on the command line.
 fn listed(server: &Server) -> Vec<String> {
     let data = server.data_dir();
-    let output = run(&["image", "ls"], &[("CELLBLOCK_DATA_DIR", &data)]);
+    let output = run(
+        &["image", "ls", "--quiet"],
+        &[("CELLBLOCK_DATA_DIR", &data)],
+    );
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     text.lines().map(str::to_owned).collect()

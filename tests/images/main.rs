@@ -9,5 +9,9 @@
 mod support;
 
 mod defaults;
+mod fixtures;
+mod import;
+mod import_refusals;
 mod layers;
 mod runtimes;
+mod store;
