@@ -104,6 +104,18 @@ fn the_user_of_an_image_is_who_commands_are_but_strict_is_never_root() {
 }
 
 #[test]
+fn a_user_called_nobody_is_not_the_first_process_of_its_cell() {
+    needs!(Root);
+    let _turn = together();
+    let config = store::user(65_534, 65_534, "nobody", "/");
+    let runtime = runtime_of("nobody", &config, json!({}));
+    runtime
+        .sh("kill -0 $$ && kill -0 1 2> /dev/null || echo refused")
+        .assert_stdout("refused\n");
+    runtime.sh("cat /proc/1/maps").assert_failed();
+}
+
+#[test]
 fn files_and_terminals_belong_to_the_user_of_the_image() {
     needs!(Root);
     let _turn = together();
