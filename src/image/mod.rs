@@ -14,6 +14,7 @@ pub mod import;
 pub mod listed;
 mod names;
 pub mod progress;
+pub mod pull;
 mod skeleton;
 pub mod store;
 pub mod unpack;

@@ -2,10 +2,12 @@
 //! not.
 
 mod progress;
+mod pull;
 mod show;
 pub mod worker;
 
 pub use progress::Shown;
+pub use pull::PullArgs;
 
 use crate::cli::ConfigArgs;
 use crate::config::{Config, ConfigError};
@@ -47,6 +49,15 @@ pub enum ImageCommand {
         /// What every import is told.
         #[command(flatten)]
         how: ImportArgs,
+        /// Where the service keeps its data.
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Fetch an image from a registry into the store
+    Pull {
+        /// Which, and how.
+        #[command(flatten)]
+        pull: Box<PullArgs>,
         /// Where the service keeps its data.
         #[command(flatten)]
         config: ConfigArgs,
@@ -128,6 +139,7 @@ impl ImageAction {
         let args = match &mut command {
             ImageCommand::Add { config, .. }
             | ImageCommand::Import { config, .. }
+            | ImageCommand::Pull { config, .. }
             | ImageCommand::Ls { config, .. }
             | ImageCommand::Show { config, .. }
             | ImageCommand::Rm { config, .. }
@@ -158,6 +170,16 @@ impl ImageAction {
                     let request = request(&store, &name, &how, &unpacker, progress);
                     let done = import::import(&source, reference.as_deref(), &request)?;
                     report("imported", &name, &done);
+                    Ok(())
+                });
+            }
+            ImageCommand::Pull { pull, .. } => {
+                return worker::run(&store, |progress| {
+                    let unpacker = Unpacker::new(config.uid_base);
+                    let name = pull.name();
+                    let request = request(&store, &name, &pull.how, &unpacker, progress);
+                    let done = pull.pull(&request)?;
+                    report("pulled", &name, &done);
                     Ok(())
                 });
             }
