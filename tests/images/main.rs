@@ -10,8 +10,15 @@ mod support;
 
 mod defaults;
 mod fixtures;
+mod image;
 mod import;
 mod import_refusals;
 mod layers;
+mod pull_access;
+mod pull_bad_registries;
+mod pull_choices;
+mod pull_real;
+mod pull_redirects;
+mod registry;
 mod runtimes;
 mod store;

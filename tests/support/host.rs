@@ -20,6 +20,12 @@ pub enum Need {
     Unshare,
     /// Version 1 cgroup hierarchies: a server can do without a version 2 tree.
     CgroupV1,
+    /// `docker-registry` of Debian's package of that name.
+    DockerRegistry,
+    /// `skopeo`, which pushes images into a registry.
+    Skopeo,
+    /// `/bin/busybox` that needs no libraries: Debian's busybox-static.
+    StaticBusybox,
 }
 
 impl Need {
@@ -31,6 +37,13 @@ impl Need {
             Need::X86 => cfg!(target_arch = "x86_64"),
             Need::Unshare => succeeds(Command::new("unshare").args(["-m", "true"])),
             Need::CgroupV1 => super::mounts::all().iter().any(|m| m.fs == "cgroup"),
+            Need::DockerRegistry => succeeds(Command::new("docker-registry").arg("--version")),
+            Need::Skopeo => succeeds(Command::new("skopeo").arg("--version")),
+            // ldd(1) fails for what is no dynamic executable.
+            Need::StaticBusybox => {
+                Path::new("/bin/busybox").exists()
+                    && !succeeds(Command::new("ldd").arg("/bin/busybox"))
+            }
         }
     }
 
@@ -42,6 +55,9 @@ impl Need {
             Need::X86 => "an x86-64 machine",
             Need::Unshare => "unshare of util-linux",
             Need::CgroupV1 => "cgroup v1 hierarchies",
+            Need::DockerRegistry => "docker-registry",
+            Need::Skopeo => "skopeo",
+            Need::StaticBusybox => "a static /bin/busybox",
         }
     }
 }
