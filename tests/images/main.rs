@@ -1,4 +1,5 @@
-//! Imported images, from the archive to the command that runs in one. Needs root: the server makes cgroups and namespaces.
+//! Imported images: what strangers packed, from the archive to a command that runs in it. Needs root: unpacking makes
+//! namespaces and mounts, the server cgroups.
 
 #[allow(
     dead_code,
@@ -8,7 +9,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archives;
 mod fixtures;
 mod import;
 mod import_refusals;
+mod recipes;
 mod store;
+mod unpack;
+mod unpack_bounds;
+mod unpack_confined;
+mod unpack_contents;
+mod unpack_users;
