@@ -15,8 +15,7 @@ fn layer(archive: Tar) -> Place {
 
 fn find(layers: &[&Place], user: &str) -> Result<ImageUser, UnpackError> {
     let layers: Vec<PathBuf> = layers.iter().map(|place| place.fs()).collect();
-    let found = unpacker().user(&layers, user);
-    found
+    unpacker().user(&layers, user)
 }
 
 fn uid(layers: &[&Place], user: &str) -> Option<u32> {
