@@ -1,4 +1,5 @@
-//! Imported images, from the archive to the command that runs in one. Needs root: the server makes cgroups and namespaces.
+//! Imported images: what strangers packed, from the archive to a command that runs in it. Needs root: unpacking makes
+//! namespaces and mounts, the server cgroups.
 
 #[allow(
     dead_code,
@@ -8,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archives;
 mod defaults;
 mod fixtures;
 mod image;
@@ -19,6 +21,12 @@ mod pull_bad_registries;
 mod pull_choices;
 mod pull_real;
 mod pull_redirects;
+mod recipes;
 mod registry;
 mod runtimes;
 mod store;
+mod unpack;
+mod unpack_bounds;
+mod unpack_confined;
+mod unpack_contents;
+mod unpack_users;

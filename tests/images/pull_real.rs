@@ -148,7 +148,7 @@ fn push(directory: &Path, to: &str) {
 
 #[test]
 fn an_image_that_skopeo_pushed_to_debians_registry_is_pulled_and_run() {
-    needs!(Root, DockerRegistry, Skopeo, StaticBusybox);
+    needs!(Root, DockerRegistry, Skopeo, Busybox);
     let _turn = together();
     let work = Place::new();
     let id = layout(work.path());

@@ -24,9 +24,14 @@ pub enum Need {
     DockerRegistry,
     /// `skopeo`, which pushes images into a registry.
     Skopeo,
-    /// `/bin/busybox` that needs no libraries: Debian's busybox-static.
-    StaticBusybox,
+    /// A static `/bin/busybox` (Debian's `busybox-static`): all of an image in one file.
+    Busybox,
+    /// `mmdebstrap`, and with it a Debian mirror.
+    Mmdebstrap,
 }
+
+/// One that loads a library is not told apart by its name.
+const STATIC_BUSYBOX: &str = "test -x /bin/busybox && ! ldd /bin/busybox";
 
 impl Need {
     fn met(self) -> bool {
@@ -36,14 +41,11 @@ impl Need {
             Need::Ia32 => cfg!(target_arch = "x86_64") && runs_i386(),
             Need::X86 => cfg!(target_arch = "x86_64"),
             Need::Unshare => succeeds(Command::new("unshare").args(["-m", "true"])),
+            Need::Busybox => succeeds(Command::new("sh").args(["-c", STATIC_BUSYBOX])),
+            Need::Mmdebstrap => succeeds(Command::new("mmdebstrap").arg("--version")),
             Need::CgroupV1 => super::mounts::all().iter().any(|m| m.fs == "cgroup"),
             Need::DockerRegistry => succeeds(Command::new("docker-registry").arg("--version")),
             Need::Skopeo => succeeds(Command::new("skopeo").arg("--version")),
-            // ldd(1) fails for what is no dynamic executable.
-            Need::StaticBusybox => {
-                Path::new("/bin/busybox").exists()
-                    && !succeeds(Command::new("ldd").arg("/bin/busybox"))
-            }
         }
     }
 
@@ -57,7 +59,8 @@ impl Need {
             Need::CgroupV1 => "cgroup v1 hierarchies",
             Need::DockerRegistry => "docker-registry",
             Need::Skopeo => "skopeo",
-            Need::StaticBusybox => "a static /bin/busybox",
+            Need::Busybox => "a static /bin/busybox",
+            Need::Mmdebstrap => "mmdebstrap",
         }
     }
 }

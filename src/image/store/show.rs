@@ -40,7 +40,9 @@ pub struct Told {
 impl ImageStore {
     /// All images, in the order of their names.
     pub fn tell_all(&self) -> Result<Vec<Told>, ImageError> {
-        let _lock = self.lock_shared()?;
+        // The lock would make the directory that somebody has mistyped.
+        let lock = self.directory.exists().then(|| self.lock_shared());
+        let _lock = lock.transpose()?;
         let names = self.list()?;
         names
             .into_iter()
