@@ -22,6 +22,7 @@ mod defaults;
 mod env;
 mod error;
 mod lifecycle;
+mod making;
 mod memory;
 mod model;
 mod name;

@@ -2,12 +2,8 @@
 //! dies, everything that waits for it learns so at once ([`WardenError::Lost`]); what is asked meanwhile waits for the
 //! next warden, whose socket the supervisor sends.
 
-use crate::image::listed::Listed;
 use crate::resources::{CellResources, RuntimeResources, Usage};
-use crate::warden::images::{self, RuntimeImage};
-use crate::warden::protocol::{
-    CellEnd, CommandSignal, Failure, Reply, Request, RuntimeSpec, TerminalSize,
-};
+use crate::warden::protocol::{CellEnd, CommandSignal, Failure, Reply, Request, TerminalSize};
 use crate::warden::streams::Streams;
 use crate::warden::{link, memfd};
 use std::io;
@@ -145,24 +141,6 @@ impl Warden {
         self.there.load(Ordering::Relaxed)
     }
 
-    /// Makes a runtime's disk, empty or as a copy of a checkpoint's, and proves that it can be mounted. Returns what its
-    /// image is, where that is an imported one.
-    pub async fn create_runtime(
-        &self,
-        spec: RuntimeSpec,
-        checkpoint: Option<Uuid>,
-    ) -> Result<Option<RuntimeImage>, WardenError> {
-        let message = |seq| Request::CreateRuntime {
-            seq,
-            spec,
-            checkpoint,
-        };
-        match self.ask_for_more(message).await? {
-            (Reply::Created { image_id, .. }, fds) => images::of_runtime(image_id, fds),
-            _ => Err(unexpected()),
-        }
-    }
-
     /// Kills a runtime's cells and removes its disk.
     pub async fn delete_runtime(&self, id: Uuid) -> Result<(), WardenError> {
         self.done(|seq| Request::DeleteRuntime { seq, id }).await
@@ -239,24 +217,6 @@ impl Warden {
         }
     }
 
-    /// All images, in the order of their names.
-    pub async fn list_images(&self) -> Result<Vec<Listed>, WardenError> {
-        let (mut all, mut after) = (Vec::new(), None);
-        loop {
-            let message = |seq| Request::ListImages { seq, after };
-            match self.ask_for_more(message).await? {
-                (Reply::Images { next, .. }, fds) => {
-                    all.extend(images::page(fds)?);
-                    if next.is_none() {
-                        return Ok(all);
-                    }
-                    after = next;
-                }
-                _ => return Err(unexpected()),
-            }
-        }
-    }
-
     /// Asks for a cell with a command in it.
     ///
     /// # Errors
@@ -314,7 +274,7 @@ impl Warden {
     }
 
     /// As [`Warden::ask`], for a reply with something beside it.
-    async fn ask_for_more(
+    pub(super) async fn ask_for_more(
         &self,
         message: impl FnOnce(u64) -> Request,
     ) -> Result<(Reply, Vec<OwnedFd>), WardenError> {

@@ -4,7 +4,7 @@ use super::*;
 use crate::image::digest::Digest;
 use crate::resources::MIB;
 use crate::sys::packet;
-use crate::warden::protocol::MAX_MESSAGE;
+use crate::warden::protocol::{MAX_MESSAGE, RuntimeSpec};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::AsFd;
 use std::time::Duration;
