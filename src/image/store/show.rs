@@ -20,7 +20,7 @@ pub enum Kind {
     /// In the store.
     Imported {
         /// What it is.
-        content: Content,
+        content: Box<Content>,
         /// Its layers, each once, the lowest first.
         layers: Vec<LayerRecord>,
     },
@@ -73,7 +73,7 @@ impl ImageStore {
         let kind = match self.record(&name)? {
             Record::Rootfs(path) => Kind::InPlace(path),
             Record::Image(id) => {
-                let content = self.content(&id)?;
+                let content = Box::new(self.content(&id)?);
                 let mut seen = BTreeSet::new();
                 let once = content.layers.iter().filter(|layer| seen.insert(**layer));
                 let layers = once
