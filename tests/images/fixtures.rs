@@ -48,6 +48,17 @@ impl Place {
         self.cellblock(&[&["import", name, source], more].concat())
     }
 
+    /// Into a data directory that is another's, in whatever time it takes.
+    pub fn import_into(&self, data: &Path, name: &str, source: &Path) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cellblock"));
+        command.args(["image", "import", name]).arg(source);
+        command
+            .arg("--data-dir")
+            .arg(data)
+            .output()
+            .expect("run cellblock")
+    }
+
     /// The id that an import must come to.
     #[track_caller]
     pub fn must_import(&self, name: &str, source: &Path, more: &[&str]) -> String {

@@ -1,4 +1,5 @@
-//! Imported images, from the archive to the command that runs in one. Needs root: the server makes cgroups and namespaces.
+//! Imported images: what strangers packed, from the archive to a command that runs in it. Needs root: unpacking makes
+//! namespaces and mounts, the server cgroups.
 
 #[allow(
     dead_code,
@@ -8,10 +9,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archives;
 mod defaults;
 mod fixtures;
 mod import;
 mod import_refusals;
 mod layers;
+mod recipes;
 mod runtimes;
 mod store;
+mod unpack;
+mod unpack_bounds;
+mod unpack_confined;
+mod unpack_contents;
+mod unpack_users;

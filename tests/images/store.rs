@@ -111,6 +111,30 @@ fn an_interrupted_import_leaves_nothing() {
 }
 
 #[test]
+fn an_import_that_fills_the_disk_says_so_and_leaves_nothing() {
+    needs!(Root, Unshare);
+    let _turn = together();
+    let place = Place::new();
+    let [source, disk] = ["rootfs", "disk.img"].map(|name| place.path(name));
+    fs::create_dir_all(&source).expect("make");
+    fs::write(source.join("file"), vec![1; 12 << 20]).expect("write");
+    let made = File::create(&disk).and_then(|file| file.set_len(8 << 20));
+    made.expect("make a disk");
+    let line = "mkfs.ext4 -q -O ^has_journal \"$1\"; mount -o loop \"$1\" \"$2\"
+        \"$4\" image import full \"$3\" --data-dir \"$2\" && exit 9
+        find \"$2\"/images -mindepth 2; \"$4\" image ls -q --data-dir \"$2\"";
+    let output = Command::new("unshare")
+        .args(["-m", "--propagation", "private", "sh", "-ec", line, "sh"])
+        .args([&disk, &place.data(), &source])
+        .arg(env!("CARGO_BIN_EXE_cellblock"))
+        .output()
+        .expect("run unshare");
+    assert_eq!(succeeded(&output), "host\n");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("No space left"), "{text}");
+}
+
+#[test]
 fn a_start_of_the_service_removes_what_an_import_left() {
     needs!(Root);
     let _turn = together();

@@ -20,7 +20,14 @@ pub enum Need {
     Unshare,
     /// Version 1 cgroup hierarchies: a server can do without a version 2 tree.
     CgroupV1,
+    /// A static `/bin/busybox` (Debian's `busybox-static`): all of an image in one file.
+    Busybox,
+    /// `mmdebstrap`, and with it a Debian mirror.
+    Mmdebstrap,
 }
+
+/// One that loads a library is not told apart by its name.
+const STATIC_BUSYBOX: &str = "test -x /bin/busybox && ! ldd /bin/busybox";
 
 impl Need {
     fn met(self) -> bool {
@@ -30,6 +37,8 @@ impl Need {
             Need::Ia32 => cfg!(target_arch = "x86_64") && runs_i386(),
             Need::X86 => cfg!(target_arch = "x86_64"),
             Need::Unshare => succeeds(Command::new("unshare").args(["-m", "true"])),
+            Need::Busybox => succeeds(Command::new("sh").args(["-c", STATIC_BUSYBOX])),
+            Need::Mmdebstrap => succeeds(Command::new("mmdebstrap").arg("--version")),
             Need::CgroupV1 => super::mounts::all().iter().any(|m| m.fs == "cgroup"),
         }
     }
@@ -42,6 +51,8 @@ impl Need {
             Need::X86 => "an x86-64 machine",
             Need::Unshare => "unshare of util-linux",
             Need::CgroupV1 => "cgroup v1 hierarchies",
+            Need::Busybox => "a static /bin/busybox",
+            Need::Mmdebstrap => "mmdebstrap",
         }
     }
 }

@@ -263,3 +263,81 @@ fn number(field: &[u8]) -> Option<u64> {
         false => u64::from_str_radix(digits, 8).ok(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::import::tar::{self, Kind, Meta};
+    use std::io::Write;
+
+    fn entry(out: &mut Vec<u8>, name: &str, kind: Kind<'_>) {
+        let meta = Meta {
+            name: name.into(),
+            mode: 0o644,
+            ..Meta::default()
+        };
+        tar::entry(out, &meta, kind).unwrap();
+    }
+
+    fn look_at(bytes: &[u8]) -> Result<Looked, ImportError> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        look(&file, Path::new("test.tar"))
+    }
+
+    #[test]
+    fn files_are_found_by_long_names_and_through_links_that_stay_inside() {
+        let long = format!("blobs/{}", "n".repeat(300));
+        let mut bytes = Vec::new();
+        entry(&mut bytes, "./a/", Kind::Directory);
+        entry(&mut bytes, "./a/file", Kind::File(3, &mut &b"abc"[..]));
+        entry(&mut bytes, &long, Kind::File(1, &mut &b"x"[..]));
+        for (name, target) in [
+            ("b/near", "../a/file"),
+            ("b/loop", "loop"),
+            ("b/out", "../../a/file"),
+            ("b/root", "/a/file"),
+        ] {
+            entry(&mut bytes, name, Kind::Symlink(target.as_bytes()));
+        }
+        entry(&mut bytes, "hard", Kind::Hardlink(b"a/file"));
+        tar::end(&mut bytes).unwrap();
+        let Looked::Files(index) = look_at(&bytes).unwrap() else {
+            panic!("not taken for files")
+        };
+        let place = index.place("a/file").unwrap();
+        assert_eq!(
+            &bytes[place.offset as usize..][..place.length as usize],
+            b"abc"
+        );
+        assert_eq!(index.place(&long).unwrap().length, 1);
+        assert_eq!(index.place("b/near"), Some(place));
+        assert_eq!(index.place("hard"), Some(place));
+        for name in ["b/loop", "b/out", "b/root", "a", "nothing"] {
+            assert_eq!(index.place(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_believed_as_far_as_the_archive_reaches() {
+        let mut bytes = Vec::new();
+        entry(&mut bytes, "file", Kind::File(3, &mut &b"abc"[..]));
+        assert!(look_at(&bytes).is_ok());
+        assert!(look_at(&bytes[..514]).is_err());
+        assert!(look_at(&bytes[..100]).is_err());
+        assert!(look_at(b"").is_err());
+        // A header before others that would be read into memory.
+        let mut zeros = std::io::repeat(0);
+        let mut large = Vec::new();
+        entry(&mut large, "file", Kind::File(2 << 20, &mut zeros));
+        large[156] = b'L';
+        let sum = large[156] as u32 - u32::from(b'0');
+        let said = u32::from_str_radix(std::str::from_utf8(&large[148..154]).unwrap(), 8).unwrap();
+        large[148..154].copy_from_slice(format!("{:06o}", said + sum).as_bytes());
+        assert!(look_at(&large).unwrap_err().to_string().contains("1 MiB"));
+        assert_eq!(number(b"\x80\0\0\0\0\0\0\0\0\0\x01\0"), Some(256));
+        assert_eq!(number(&[0xff; 12]), None);
+        assert_eq!(number(b"0000644\0"), Some(0o644));
+        assert_eq!(number(b"nonsense"), None);
+    }
+}

@@ -1,5 +1,5 @@
-//! Files of a layout or an archive of images, by the names that its documents say. The names are a stranger's: none leads
-//! out of the source, and none through a link.
+//! Files of a layout or an archive of images, by the names that its documents say. The names are a stranger's, and so are
+//! links on their way: none leads out of the source.
 
 use crate::image::digest::Digest;
 use crate::image::import::LayerBlob;
@@ -163,8 +163,7 @@ impl Blobs {
         let name = CString::new(name).expect("checked above");
         // O_NONBLOCK: a FIFO must not keep us waiting.
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let resolve =
-            libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+        let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
         let opened = crate::sys::openat2(self.file.as_fd(), &name, flags, resolve);
         let file = match opened {
             Ok(fd) => File::from(fd),

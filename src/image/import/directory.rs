@@ -2,7 +2,7 @@
 //! leads nowhere else: no link is followed and no mount is entered.
 
 use crate::image::import::error::{ImportError, io_error};
-use crate::image::import::tar::{self, Kind, Meta};
+use crate::image::import::tar::{self, Attributes, Kind, Meta};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use rustix::fs::{AtFlags, Dir, FileType, Stat, fgetxattr, flistxattr, fstat, readlinkat, statat};
@@ -257,7 +257,7 @@ impl<W: Write> Walk<'_, W> {
     }
 }
 
-fn attributes(fd: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, rustix::io::Errno> {
+fn attributes(fd: BorrowedFd<'_>) -> Result<Attributes, rustix::io::Errno> {
     let mut names = vec![0; MAX_ATTRIBUTE];
     let length = match flistxattr(fd, &mut names[..]) {
         Ok(length) => length,

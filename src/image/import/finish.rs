@@ -79,13 +79,14 @@ pub fn finish(
                     &mut used,
                     request,
                 )?;
-                if found != *diff_id {
+                if found.diff_id != *diff_id {
                     return Err(ImportError::WrongLayer {
                         number: index + 1,
                         wanted: *diff_id,
-                        found,
+                        found: found.diff_id,
                     });
                 }
+                staging.keep_layer(index, &found)?;
             }
         }
     }
@@ -111,15 +112,10 @@ pub(super) fn unpack_rootfs(
     what: &str,
     request: &Request<'_>,
 ) -> Result<Digest, ImportError> {
-    unpack(
-        staging,
-        0,
-        what,
-        source,
-        length,
-        &mut Used::default(),
-        request,
-    )
+    let mut used = Used::default();
+    let found = unpack(staging, 0, what, source, length, &mut used, request)?;
+    staging.keep_layer(0, &found)?;
+    Ok(found.diff_id)
 }
 
 /// As [`finish`], of such a root file system.
@@ -148,7 +144,7 @@ fn unpack(
     length: Option<u64>,
     used: &mut Used,
     request: &Request<'_>,
-) -> Result<Digest, ImportError> {
+) -> Result<LayerRecord, ImportError> {
     let tree = staging.new_layer(index)?;
     let bounds = Bounds {
         bytes: request.bounds.bytes.saturating_sub(used.bytes),
@@ -169,13 +165,11 @@ fn unpack(
     })?;
     used.bytes += bytes;
     used.entries += entries;
-    let record = LayerRecord {
+    Ok(LayerRecord {
         diff_id,
         bytes,
         entries,
-    };
-    staging.keep_layer(index, &record)?;
-    Ok(diff_id)
+    })
 }
 
 fn conclude(

@@ -90,9 +90,7 @@ impl FromStr for Platform {
         };
         let parts: Vec<&str> = text.split('/').collect();
         match parts.as_slice() {
-            [os, architecture, variant @ ..]
-                if variant.len() <= 1 && parts.iter().all(|part| plain(&part)) =>
-            {
+            [os, architecture, variant @ ..] if variant.len() <= 1 && parts.iter().all(plain) => {
                 Ok(Platform {
                     os: (*os).to_owned(),
                     architecture: (*architecture).to_owned(),

@@ -5,6 +5,9 @@ use std::io::{self, Read, Write};
 
 const BLOCK: usize = 512;
 
+/// Names and values of extended attributes.
+pub type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What is written of an entry beside its content.
 #[derive(Debug, Clone, Default)]
 pub struct Meta {
@@ -19,7 +22,7 @@ pub struct Meta {
     /// Seconds since 1970.
     pub mtime: u64,
     /// Extended attributes, in order.
-    pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    pub attributes: Attributes,
 }
 
 /// What an entry is.

@@ -88,7 +88,11 @@ impl ImageStore {
         }
         for import in entries(&self.directory.join("staging"))? {
             if staging::lock(&import)?.is_none() {
-                needed.extend(entries(&import.join("uses"))?.iter().filter_map(digest_of));
+                needed.extend(
+                    entries(&import.join("uses"))?
+                        .iter()
+                        .filter_map(|path| digest_of(path)),
+                );
             }
         }
         Ok(needed)
@@ -114,7 +118,7 @@ impl References {
 }
 
 /// A digest whose digits a file is named by, before the first dot.
-pub(super) fn digest_of(path: &PathBuf) -> Option<Digest> {
+pub(super) fn digest_of(path: &Path) -> Option<Digest> {
     Digest::from_hex(path.file_name()?.to_str()?.split('.').next()?).ok()
 }
 

@@ -20,7 +20,7 @@ pub enum Kind {
     /// In the store.
     Imported {
         /// What it is.
-        content: Content,
+        content: Box<Content>,
         /// Its layers, each once, the lowest first.
         layers: Vec<LayerRecord>,
     },
@@ -40,7 +40,9 @@ pub struct Told {
 impl ImageStore {
     /// All images, in the order of their names.
     pub fn tell_all(&self) -> Result<Vec<Told>, ImageError> {
-        let _lock = self.lock_shared()?;
+        // The lock would make the directory that somebody has mistyped.
+        let lock = self.directory.exists().then(|| self.lock_shared());
+        let _lock = lock.transpose()?;
         let names = self.list()?;
         names
             .into_iter()
@@ -71,7 +73,7 @@ impl ImageStore {
         let kind = match self.record(&name)? {
             Record::Rootfs(path) => Kind::InPlace(path),
             Record::Image(id) => {
-                let content = self.content(&id)?;
+                let content = Box::new(self.content(&id)?);
                 let mut seen = BTreeSet::new();
                 let once = content.layers.iter().filter(|layer| seen.insert(**layer));
                 let layers = once

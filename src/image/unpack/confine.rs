@@ -54,6 +54,8 @@ pub fn run() -> std::result::Result<(), Box<dyn std::error::Error>> {
     nix::sys::prctl::set_name(c"cellblock-unpack")?;
     sys::close_range(3, u32::MAX)?;
     sys::reset_signals()?;
+    // Too long a file is an error, not a death (setrlimit(2), RLIMIT_FSIZE).
+    sys::ignore_signals(&[Signal::SIGXFSZ])?;
     let control = sys::inherited_fd(0)?;
     let child = prepare(&control).and_then(|cage| clone_into(cage, &control));
     let child = match child {

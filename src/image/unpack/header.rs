@@ -5,6 +5,9 @@ use super::trouble::{Result, Trouble};
 /// Everything in a tar archive is a multiple of this.
 pub const BLOCK: usize = 512;
 
+/// Offset and length of a part of a sparse file.
+pub type Piece = (u64, u64);
+
 /// A block whose checksum is right, or one of zeros, which ends an archive.
 pub struct Header<'a>(&'a [u8; BLOCK]);
 
@@ -86,7 +89,7 @@ impl<'a> Header<'a> {
     }
 
     /// The block of a GNU sparse file: its first part of the map, whether more follow, the file's size.
-    pub fn sparse(&self) -> Result<(Vec<(u64, u64)>, bool, u64)> {
+    pub fn sparse(&self) -> Result<(Vec<Piece>, bool, u64)> {
         let size = field(&self.0[483..495], "sparse size")?;
         let size = u64::try_from(size).map_err(|_| Trouble::refused("has a negative size"))?;
         Ok((map(&self.0[386..482])?, self.0[482] != 0, size))
@@ -94,11 +97,11 @@ impl<'a> Header<'a> {
 }
 
 /// A block with nothing but a further part of a sparse file's map, and whether more follow.
-pub fn sparse_more(block: &[u8; BLOCK]) -> Result<(Vec<(u64, u64)>, bool)> {
+pub fn sparse_more(block: &[u8; BLOCK]) -> Result<(Vec<Piece>, bool)> {
     Ok((map(&block[..504])?, block[504] != 0))
 }
 
-fn map(bytes: &[u8]) -> Result<Vec<(u64, u64)>> {
+fn map(bytes: &[u8]) -> Result<Vec<Piece>> {
     let mut found = Vec::new();
     for pair in bytes.chunks_exact(24) {
         if pair[0] == 0 && pair[12] == 0 {

@@ -128,7 +128,7 @@ impl Unpacker {
         launch::user(self, layers, user)
     }
 
-    /// Writes `source` (as for [`Unpacker::layer`]), uncompressed, to the file `target` from its offset on: at most
+    /// Writes `source` (as for [`Unpacker::layer`]), uncompressed, to the empty file `target`: at most
     /// `bounds.bytes`, at most `bounds.ratio` per packed byte. Tells how many bytes it wrote. What is not compressed is copied.
     pub fn expand(
         &self,

@@ -131,7 +131,7 @@ mod tests {
     fn damaged_records_are_refused() {
         for body in [
             &b"12 path=a\n"[..],
-            b"9 path=a\n",
+            b"8 path=a\n",
             b"x path=a\n",
             b"99999999999999999999 path=a\n",
             b"3 a",

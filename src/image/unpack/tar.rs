@@ -4,7 +4,7 @@
 //! records at newlines, which names and attributes may hold. Where archives mean two things, this follows Go's
 //! `archive/tar`, which docker and containerd read layers with.
 
-use super::header::{BLOCK, Header, sparse_more};
+use super::header::{BLOCK, Header, Piece, sparse_more};
 use super::pax::{self, Pax};
 use super::trouble::{Result, Trouble};
 use std::io::{self, Read};
@@ -54,8 +54,8 @@ pub struct Entry {
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// Bytes of the file, holes included.
     pub size: u64,
-    /// Of a sparse file: offset and length of each piece that the archive holds, in order.
-    pub pieces: Option<Vec<(u64, u64)>>,
+    /// Of a sparse file: what the archive holds of it, in order.
+    pub pieces: Option<Vec<Piece>>,
 }
 
 /// A failure, and the entry that it belongs to where one had begun.
@@ -185,7 +185,7 @@ impl<R: Read> Archive<R> {
     }
 
     /// The size and the map of a GNU sparse file, which goes on in the blocks after its header.
-    fn sparse(&mut self, header: &Header<'_>, stored: u64) -> Result<(u64, Vec<(u64, u64)>)> {
+    fn sparse(&mut self, header: &Header<'_>, stored: u64) -> Result<(u64, Vec<Piece>)> {
         let refuse = |reason: &str| Err(Trouble::refused(reason));
         if !header.is_gnu() {
             return refuse("is a sparse file without GNU's header");
