@@ -211,6 +211,8 @@ fn it_dies_with_the_process_that_waits_for_it() {
     let stalled = stalled();
     let outer = nix::unistd::Pid::from_raw(stalled.outer as i32);
     nix::sys::signal::kill(outer, nix::sys::signal::Signal::SIGKILL).expect("kill it");
+    let ended = eventually(bound(10_000), || stalled.thread.is_finished());
+    assert!(ended, "the other one goes on");
     let ended = stalled.thread.join().expect("no panic");
     assert!(matches!(ended, Err(UnpackError::Ended(_))), "{ended:?}");
     // It may take a moment for someone to reap it.
