@@ -39,8 +39,7 @@ fn stalled() -> Stalled {
         unpacker().layer(source, None, &fs, &Bounds::default(), &mut |_| {})
     });
     let begun = eventually(bound(10_000), || place.at(&name).exists());
-    let why = || thread.is_finished().then(|| "it ended");
-    assert!(begun, "it did not begin: {:?}", why());
+    assert!(begun, "it did not begin; ended: {}", thread.is_finished());
     let sees = |pid: &u32| Path::new(&format!("/proc/{pid}/root/0/{name}")).exists();
     let inner = procs::with_arg(ROLE).into_iter().find(sees);
     let inner = inner.expect("the confined process");
