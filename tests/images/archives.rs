@@ -75,7 +75,7 @@ pub fn number(value: u64, width: usize) -> Vec<u8> {
 }
 
 /// An archive under construction.
-#[derive(Debug, Default, Clone)]
+#[derive(Default, Clone)]
 pub struct Tar(pub Vec<u8>);
 
 impl Tar {

@@ -8,6 +8,7 @@ use cellblock::image::unpack::{Bounds, ROLE, UnpackError, Unpacked};
 use std::fs;
 use std::io::{PipeWriter, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::thread::JoinHandle;
 
 /// An unpacker that waits for the rest of its archive.
@@ -19,122 +20,113 @@ struct Stalled {
     outer: u32,
     /// The one that reads.
     inner: u32,
+    /// The file that it writes.
+    name: String,
 }
 
 fn stalled() -> Stalled {
     let (read, mut rest) = std::io::pipe().expect("make a pipe");
-    let mut head = Head::new("second", b'0');
+    let place = Place::new();
+    // Other tests run unpackers at the same time: this one's has a file that no other has.
+    let name = format!("waits-{}", procs::marker());
+    let mut head = Head::new(&name, b'0');
     head.size = 10;
     let begin = Tar::new().file("first", b"x").entry(&head, b"");
     rest.write_all(&begin.0).expect("write the beginning");
-    let place = Place::new();
     let fs = place.fs();
-    let before = procs::with_arg(ROLE);
     let thread = std::thread::spawn(move || {
         let source = OwnedFd::from(read);
         unpacker().layer(source, None, &fs, &Bounds::default(), &mut |_| {})
     });
-    let begun = eventually(bound(10_000), || place.at("second").exists());
-    assert!(
-        begun,
-        "it did not begin: {:?}",
-        thread.is_finished().then(|| thread.join())
-    );
-    let mut new = procs::with_arg(ROLE);
-    new.retain(|pid| !before.contains(pid));
-    // The children of a thread are those of its process.
-    let outer = *new
-        .iter()
-        .find(|pid| procs::parent(**pid) == Some(std::process::id()))
-        .expect("the role's first process");
-    let inner = *new
-        .iter()
-        .find(|pid| procs::parent(**pid) == Some(outer))
-        .expect("the confined process");
+    let begun = eventually(bound(10_000), || place.at(&name).exists());
+    assert!(begun, "it did not begin; ended: {}", thread.is_finished());
+    let sees = |pid: &u32| Path::new(&format!("/proc/{pid}/root/0/{name}")).exists();
+    let inner = procs::with_arg(ROLE).into_iter().find(sees);
+    let inner = inner.expect("the confined process");
+    let outer = procs::parent(inner).expect("the process that waits for it");
     Stalled {
         place,
         rest,
         thread,
+        name,
         outer,
         inner,
     }
 }
 
-#[test]
-fn it_has_no_right_and_sees_nothing_but_its_directory() {
-    needs!(Root);
-    let _turn = crate::support::alone();
-    let stalled = stalled();
-    let pid = stalled.inner;
-    let status = |key: &str| procs::status(pid, key).expect("a status");
+impl Stalled {
+    fn status(&self, key: &str) -> String {
+        procs::status(self.inner, key).expect("a status")
+    }
 
+    /// A file of the process's in /proc.
+    fn text(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.inner)).expect("read")
+    }
+
+    /// Names in a directory as the process sees it.
+    fn names(&self, dir: &str) -> Vec<String> {
+        let entries = fs::read_dir(format!("/proc/{}/root{dir}", self.inner)).expect("list");
+        let name = |entry: fs::DirEntry| entry.file_name().into_string().expect("UTF-8");
+        let mut names: Vec<_> = entries.flatten().map(name).collect();
+        names.sort();
+        names
+    }
+
+    /// The archive ends, and with it the process.
+    fn end(self) {
+        drop(self.rest);
+        let refused = self
+            .thread
+            .join()
+            .expect("no panic")
+            .expect_err("it ends early");
+        assert_eq!(
+            refused.to_string(),
+            format!("entry \"{}\": ends early", self.name)
+        );
+        for pid in [self.inner, self.outer] {
+            let gone = || procs::state(pid).is_none_or(|state| state == 'Z');
+            assert!(eventually(bound(2_000), gone), "{pid} is still there");
+        }
+        self.place.assert_untouched();
+    }
+}
+
+#[test]
+fn it_is_nobody_and_may_do_nothing_but_to_the_files_of_the_image() {
+    needs!(Root);
+    let stalled = stalled();
     let own = DEFAULT_UID_BASE + 1;
     let ids = format!("{own}\t{own}\t{own}\t{own}");
     assert_eq!(
-        (status("Uid"), status("Gid"), status("Groups")),
-        (ids.clone(), ids, String::new())
+        (stalled.status("Uid"), stalled.status("Gid")),
+        (ids.clone(), ids)
     );
-    // CHOWN, DAC_OVERRIDE, FOWNER, FSETID.
-    let four = format!("{:016x}", 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4);
-    assert_eq!((status("CapEff"), status("CapPrm")), (four.clone(), four));
-    for set in ["CapInh", "CapBnd", "CapAmb"] {
-        assert_eq!(status(set), "0000000000000000", "{set}");
-    }
-    assert_eq!(
-        (status("NoNewPrivs"), status("Seccomp")),
-        ("1".to_owned(), "2".to_owned())
-    );
-    assert_eq!(status("Threads"), "1");
-    let map = fs::read_to_string(format!("/proc/{pid}/uid_map")).expect("read the map");
+    assert_eq!(stalled.status("Groups"), "");
+    let map = stalled.text("uid_map");
     let map: Vec<&str> = map.split_whitespace().collect();
     assert_eq!(map, ["0", own.to_string().as_str(), "65535"]);
-
-    for namespace in ["user", "mnt", "pid", "net", "ipc", "uts"] {
-        let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{namespace}")).expect("a link");
-        assert_ne!(of(&pid.to_string()), of("self"), "{namespace}");
+    // CHOWN, DAC_OVERRIDE, FOWNER, FSETID.
+    let four = format!("{:016x}", 1 | 1 << 1 | 1 << 3 | 1 << 4);
+    assert_eq!(
+        (stalled.status("CapEff"), stalled.status("CapPrm")),
+        (four.clone(), four)
+    );
+    for set in ["CapInh", "CapBnd", "CapAmb"] {
+        assert_eq!(stalled.status(set), "0000000000000000", "{set}");
     }
-    let mut seen = mounts::of(&pid.to_string());
-    seen.sort_by(|one, other| one.point.cmp(&other.point));
-    let points: Vec<_> = seen
-        .iter()
-        .map(|m| (m.point.display().to_string(), m.fs == "tmpfs"))
-        .collect();
-    assert_eq!(
-        points,
-        [("/".to_owned(), true), ("/0".to_owned(), false)],
-        "{seen:?}"
-    );
-    assert!(seen[0].options.starts_with("ro,"), "{seen:?}");
-    for (mount, option) in seen.iter().zip(["ro", "idmapped"]) {
-        for option in ["nosuid", "nodev", "noexec", option] {
-            assert!(
-                mount.options.split(',').any(|o| o == option),
-                "{option}: {mount:?}"
-            );
-        }
-    }
-    let names = |dir: &str| -> Vec<_> {
-        let entries = fs::read_dir(format!("/proc/{pid}/root{dir}")).expect("list");
-        let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-        names.sort();
-        names
-    };
-    assert_eq!(
-        (names("/"), names("/0")),
-        (vec!["0".into()], vec!["first".into(), "second".into()])
-    );
+    stalled.end();
+}
 
-    let net = fs::read_to_string(format!("/proc/{pid}/net/dev")).expect("read net/dev");
-    let devices: Vec<_> = net
-        .lines()
-        .skip(2)
-        .filter_map(|line| line.split(':').next())
-        .collect();
-    assert_eq!(
-        devices.iter().map(|name| name.trim()).collect::<Vec<_>>(),
-        ["lo"]
-    );
-    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("read limits");
+#[test]
+fn its_system_calls_and_its_means_are_limited() {
+    needs!(Root);
+    let stalled = stalled();
+    assert_eq!(stalled.status("NoNewPrivs"), "1");
+    assert_eq!(stalled.status("Seccomp"), "2");
+    assert_eq!(stalled.status("Threads"), "1");
+    let limits = stalled.text("limits");
     for (limit, value) in [("Max address space", "1073741824"), ("Max processes", "0")] {
         let line = limits
             .lines()
@@ -142,44 +134,84 @@ fn it_has_no_right_and_sees_nothing_but_its_directory() {
             .expect("a limit");
         assert!(line.contains(value), "{line}");
     }
-    assert!(
-        fs::read(format!("/proc/{pid}/environ"))
-            .expect("read environ")
-            .is_empty()
-    );
-    for fd in fs::read_dir(format!("/proc/{pid}/fd"))
-        .expect("list")
-        .flatten()
-    {
+    stalled.end();
+}
+
+#[test]
+fn its_namespaces_are_its_own_and_its_network_is_empty() {
+    needs!(Root);
+    let stalled = stalled();
+    for namespace in ["user", "mnt", "pid", "net", "ipc", "uts"] {
+        let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{namespace}")).expect("a link");
+        assert_ne!(of(&stalled.inner.to_string()), of("self"), "{namespace}");
+    }
+    let net = stalled.text("net/dev");
+    let names = net
+        .lines()
+        .skip(2)
+        .filter_map(|line| line.split(':').next());
+    assert_eq!(names.map(str::trim).collect::<Vec<_>>(), ["lo"]);
+    stalled.end();
+}
+
+#[test]
+fn it_sees_nothing_but_its_directory() {
+    needs!(Root);
+    let stalled = stalled();
+    let mut seen = mounts::of(&stalled.inner.to_string());
+    seen.sort_by(|one, other| one.point.cmp(&other.point));
+    let points: Vec<_> = seen.iter().map(|m| m.point.display().to_string()).collect();
+    assert_eq!(points, ["/", "/0"], "{seen:?}");
+    for (mount, option) in seen.iter().zip(["ro", "idmapped"]) {
+        for option in ["nosuid", "nodev", "noexec", option] {
+            let has = mount.options.split(',').any(|o| o == option);
+            assert!(has, "{option}: {mount:?}");
+        }
+    }
+    assert_eq!(stalled.names("/"), ["0"]);
+    assert_eq!(stalled.names("/0"), ["first", &stalled.name]);
+    stalled.end();
+}
+
+#[test]
+fn it_holds_its_socket_its_archive_and_its_directory() {
+    needs!(Root);
+    let stalled = stalled();
+    assert_eq!(stalled.text("environ"), "");
+    let fds = fs::read_dir(format!("/proc/{}/fd", stalled.inner)).expect("list");
+    let mut held: Vec<String> = Vec::new();
+    for fd in fds.flatten() {
         let target = fs::read_link(fd.path())
             .expect("a link")
             .display()
             .to_string();
-        let harmless = ["socket:", "pipe:", "/dev/null", "/0"];
-        assert!(
-            harmless.iter().any(|begin| target.starts_with(begin)),
-            "{target}"
-        );
+        held.push(target.split(':').next().unwrap_or_default().to_owned());
     }
-
-    drop(stalled.rest);
-    let refused = stalled
-        .thread
-        .join()
-        .expect("no panic")
-        .expect_err("it ends early");
-    assert_eq!(refused.to_string(), "entry \"second\": ends early");
-    assert_eq!(procs::with_arg(ROLE), [] as [u32; 0], "nobody is left");
-    stalled.place.assert_untouched();
+    held.sort();
+    // The directory, the one it works in at the moment, the file it writes; that which it sends progress with.
+    let file = format!("/0/{}", stalled.name);
+    let expected = [
+        "/0",
+        "/0",
+        &file,
+        "/dev/null",
+        "/dev/null",
+        "pipe",
+        "socket",
+        "socket",
+    ];
+    assert_eq!(held, expected);
+    stalled.end();
 }
 
 #[test]
 fn it_dies_with_the_process_that_waits_for_it() {
     needs!(Root);
-    let _turn = crate::support::alone();
     let stalled = stalled();
     let outer = nix::unistd::Pid::from_raw(stalled.outer as i32);
     nix::sys::signal::kill(outer, nix::sys::signal::Signal::SIGKILL).expect("kill it");
+    let ended = eventually(bound(10_000), || stalled.thread.is_finished());
+    assert!(ended, "the other one goes on");
     let ended = stalled.thread.join().expect("no panic");
     assert!(matches!(ended, Err(UnpackError::Ended(_))), "{ended:?}");
     // It may take a moment for someone to reap it.
