@@ -181,6 +181,11 @@ impl Session {
                 end: CellEnd::Killed,
                 ..
             })) => FileError::Stopped,
+            // Nobody in its runtime can signal it, and init tells of no kill of ours.
+            Ok(Ok(Ended {
+                end: CellEnd::Unseen | CellEnd::Signaled(SIGKILL),
+                ..
+            })) => FileError::KilledByHost,
             Ok(Ok(ended)) => FileError::Failed(format!("{:?}", ended.end)),
             Ok(Err(WardenError::Lost)) => FileError::Lost,
             Ok(Err(error)) => FileError::Start(error),
@@ -202,11 +207,6 @@ impl Session {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::runtime::{Status, test_runtime};
-    use crate::sys::packet;
 /// A report's bytes. They are written in one piece, so that they are all there or none.
 async fn next(reports: &mut pipe::Receiver) -> io::Result<[u8; Report::LENGTH]> {
     let mut bytes = [0; Report::LENGTH];
@@ -214,6 +214,11 @@ async fn next(reports: &mut pipe::Receiver) -> io::Result<[u8; Report::LENGTH]> 
     Ok(bytes)
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{Status, test_runtime};
+    use crate::sys::packet;
     use std::future::pending;
     use tokio::sync::mpsc;
     use tokio::time::Instant;

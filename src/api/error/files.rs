@@ -43,6 +43,7 @@ impl ApiError {
             FileError::ShuttingDown => with(Code::Unavailable, "shutting_down"),
             FileError::Silent(_) => with(Code::DeadlineExceeded, "no_answer"),
             FileError::Lost => with(Code::Unavailable, "launcher_restarted"),
+            FileError::KilledByHost => with(Code::Unavailable, "killed_by_host"),
             FileError::Start(ref source) => refused(source).because(&error),
             FileError::Failed(_) => Self::internal(&error),
         }
