@@ -60,7 +60,11 @@ fn what_is_not_there_is_404() {
         assert_refused(&read(api(), &runtime, path), 404, "not_found");
     }
     assert_refused(&read(api(), &runtime, "file/x"), 422, "not_a_directory");
-    assert_refused(&read(api(), &runtime, "file/"), 422, "not_a_directory");
+    for path in ["file/", "file/.", "file/.."] {
+        assert_refused(&read(api(), &runtime, path), 422, "not_a_directory");
+        let reply = write(api(), &runtime, path, b"y");
+        assert_refused(&reply, 422, "not_a_directory");
+    }
     let uri = "/v1/runtimes/nobody/files?path=x";
     assert_error(&api().get(uri), 404, "not_found");
     assert_error(&api().send("PUT", uri, &[], Some(b"x")), 404, "not_found");
