@@ -196,7 +196,7 @@ fn what_would_not_be_kept_is_refused() {
     }
     // Parents that would have to be made where nothing may be left half made.
     for path in ["absent/../x", "/root/a/b/../../x"] {
-        assert_refused(&write(api(), &runtime, path, b"x"), 422, "not_found");
+        assert_refused(&write(api(), &runtime, path, b"x"), 404, "not_found");
     }
     runtime.sh("ls -A").assert_stdout("");
 }
@@ -219,6 +219,24 @@ fn a_part_does_not_pass_for_the_whole() {
     let identity = [("Content-Encoding", "identity")];
     assert_eq!(api().send("PUT", &uri, &identity, Some(b"all")).status, 204);
     assert_eq!(must_read(api(), &runtime, "file"), b"all");
+}
+
+#[test]
+fn a_condition_is_not_passed_over() {
+    needs!(Root);
+    let _turn = together();
+    let runtime = runtime();
+    must_write(api(), &runtime, "file", b"old");
+    let uri = uri(&runtime, "file");
+    for (name, value) in [
+        ("If-None-Match", "*"),
+        ("If-Match", "\"tag\""),
+        ("If-Unmodified-Since", "Thu, 01 Jan 1970 00:00:00 GMT"),
+    ] {
+        let reply = api().send("PUT", &uri, &[(name, value)], Some(b"new"));
+        assert_invalid(&reply, name);
+    }
+    assert_eq!(must_read(api(), &runtime, "file"), b"old");
 }
 
 #[test]
