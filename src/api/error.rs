@@ -242,6 +242,9 @@ impl From<ExecError> for ApiError {
             ExecError::Lost { exec_id } => Self::new(Code::Unavailable, error.to_string())
                 .detail("reason", "launcher_restarted")
                 .detail("exec_id", exec_id.to_string()),
+            ExecError::Unseen { exec_id } => Self::new(Code::Unavailable, error.to_string())
+                .detail("reason", "killed_by_host")
+                .detail("exec_id", exec_id.to_string()),
             ExecError::Late { exec_id } => Self::new(Code::DeadlineExceeded, error.to_string())
                 .detail("exec_id", exec_id.to_string()),
             ExecError::NotKilled { exec_id } => Self::new(Code::Unavailable, error.to_string())

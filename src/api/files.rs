@@ -66,7 +66,7 @@ pub async fn write(
         end: Ok(()),
     };
     let path = path_parameter(query.as_deref().unwrap_or_default())?;
-    refuse_parts(&headers)?;
+    refuse_conditions(&headers)?;
     let (runtime, path) = find(&app, &caller, &key, &path).await?;
     let shown = path.shown();
     let written = app
@@ -112,11 +112,20 @@ fn decoded(text: &str) -> Vec<u8> {
     percent_decode(text.replace('+', " ").as_bytes()).collect()
 }
 
-/// A client that sends a part, or something that is to be unpacked, must not find it in the place of the whole.
-fn refuse_parts(headers: &HeaderMap) -> Result<(), ApiError> {
-    if headers.contains_key(header::CONTENT_RANGE) {
-        let problem = "is not supported: send the whole file";
-        return Err(Invalid::new("Content-Range", problem).into());
+/// A client that sends a part, or something that is to be unpacked, must not find it in the place of the whole; nor one that
+/// sets a condition find the file replaced though that does not hold.
+fn refuse_conditions(headers: &HeaderMap) -> Result<(), ApiError> {
+    let whole = "is not supported: send the whole file";
+    let condition = "is not supported: a file is replaced whatever it was before";
+    for (name, problem) in [
+        ("Content-Range", whole),
+        ("If-Match", condition),
+        ("If-None-Match", condition),
+        ("If-Unmodified-Since", condition),
+    ] {
+        if headers.contains_key(name) {
+            return Err(Invalid::new(name, problem).into());
+        }
     }
     match headers.get(header::CONTENT_ENCODING) {
         Some(encoding) if encoding != "identity" => Err(ApiError::invalid(

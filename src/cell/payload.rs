@@ -8,11 +8,11 @@ use crate::cell::identity::Ids;
 use crate::cell::lookup::{self, Lookup};
 use crate::cell::report::FromCell;
 use crate::cell::report::{Stdio, report_failure, tell};
-use crate::cell::{Sandbox, identity};
+use crate::cell::{Sandbox, identity, mounts};
 use crate::sys;
 use crate::warden::protocol::CellEnd;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, umask};
 use std::ffi::{CStr, CString};
 use std::io::Read;
@@ -54,8 +54,10 @@ pub fn run(sandbox: &Sandbox, ids: Ids, control: &OwnedFd, stdio: Stdio) -> ! {
     }
 }
 
-/// Session, streams, limits, ids, capabilities.
+/// Session, streams, limits, ids, capabilities. Nothing is looked up from `/` once the capabilities are gone: a tenant may
+/// have closed it to himself, which is for the command to find out, or the operation on a file.
 fn confine(sandbox: &Sandbox, ids: Ids, streams: &[OwnedFd; 3], terminal: bool) -> Result<()> {
+    let proc = mounts::beneath_dir(mounts::root()?.as_fd(), c"proc").step("open /proc")?;
     nix::unistd::setsid().step("start a session")?;
     for (number, stream) in streams.iter().enumerate() {
         sys::dup_onto(stream.as_fd(), number as i32, false).step("set the standard streams")?;
@@ -71,7 +73,10 @@ fn confine(sandbox: &Sandbox, ids: Ids, streams: &[OwnedFd; 3], terminal: bool) 
     // Above init's: under memory pressure the command goes before the process that reports its end. A process owns its
     // files in /proc only while it is dumpable; nothing else of the tenant's runs in the cell yet.
     nix::sys::prctl::set_dumpable(true).step("own /proc/self")?;
-    std::fs::write("/proc/self/oom_score_adj", "500").step("raise the oom score")?;
+    let step = "raise the oom score";
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let score = openat(&proc, "self/oom_score_adj", flags, Mode::empty()).step(step)?;
+    nix::unistd::write(score, b"500").step(step)?;
     nix::sys::prctl::set_dumpable(false).step("become not dumpable")
 }
 

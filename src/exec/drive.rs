@@ -5,7 +5,7 @@ use super::control::Control;
 use super::deadline::time_is_up;
 use super::error::ExecError;
 use super::executor::Finished;
-use super::outcome::{Facts, Killed, NeverRan, judge};
+use super::outcome::{Facts, Killed, NoOutcome, judge};
 use super::pipes::Pipes;
 use super::pump::raised;
 use super::request::ValidExec;
@@ -111,10 +111,11 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
         cpu_exceeded: ended.cpu_exceeded,
         killed,
     };
-    let verdict = judge(&facts).map_err(|never| match never {
-        NeverRan::Cwd(why) => cwd_refused(&exec.command.cwd, &why).into(),
-        NeverRan::ArgumentsTooLong => arguments_too_long(exec.command.args.is_empty()).into(),
-        NeverRan::Setup => ExecError::Setup { exec_id },
+    let verdict = judge(&facts).map_err(|none| match none {
+        NoOutcome::Cwd(why) => cwd_refused(&exec.command.cwd, &why).into(),
+        NoOutcome::ArgumentsTooLong => arguments_too_long(exec.command.args.is_empty()).into(),
+        NoOutcome::Setup => ExecError::Setup { exec_id },
+        NoOutcome::Unseen => ExecError::Unseen { exec_id },
     })?;
     Ok(Finished {
         exec_id,

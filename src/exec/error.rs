@@ -33,6 +33,14 @@ pub enum ExecError {
         /// The exec.
         exec_id: Uuid,
     },
+    /// Its cell was killed, and not by us.
+    #[error(
+        "the command was killed together with what stood over it, by the host and not by this service; its outcome is unknown"
+    )]
+    Unseen {
+        /// The exec.
+        exec_id: Uuid,
+    },
     /// It was not started in time.
     #[error("the command was not started within {} seconds", START_WAIT.as_secs())]
     Late {
@@ -69,6 +77,7 @@ impl ExecError {
             | Self::Runtime(_)
             | Self::Start(_) => false,
             Self::Lost { .. }
+            | Self::Unseen { .. }
             | Self::Late { .. }
             | Self::NotKilled { .. }
             | Self::Setup { .. }
@@ -87,7 +96,10 @@ impl ExecError {
             | Self::Setup { .. } => true,
             // Of a launcher that died before it answered nobody knows what it began.
             Self::Start(error) => !matches!(error, WardenError::Lost),
-            Self::Lost { .. } | Self::NotKilled { .. } | Self::Interrupted { .. } => false,
+            Self::Lost { .. }
+            | Self::Unseen { .. }
+            | Self::NotKilled { .. }
+            | Self::Interrupted { .. } => false,
         }
     }
 }

@@ -14,7 +14,7 @@ pub enum Outcome {
     TimedOut,
     /// By the kernel: its memory was used up.
     OomKilled,
-    /// By us: its runtime was deleted, the service stops, or nobody waits for it any more.
+    /// By us: its runtime was stopped or deleted, the service stops, or nobody waits for it any more.
     Cancelled,
 }
 
@@ -64,15 +64,17 @@ pub struct Verdict {
     pub signal: Option<String>,
 }
 
-/// Why there is no outcome: the command never ran.
+/// Why there is no outcome: the command never ran, or nobody saw how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum NeverRan {
+pub(super) enum NoOutcome {
     /// Its working directory could not be entered; says why.
     Cwd(String),
     /// The kernel found its arguments too large.
     ArgumentsTooLong,
     /// The cell could not be built.
     Setup,
+    /// What stood over it was killed by somebody on the host.
+    Unseen,
 }
 
 const SIGXCPU: u8 = 24;
@@ -86,9 +88,10 @@ const SIGXCPU: u8 = 24;
 /// | an OOM kill in the cell | oom_killed | 137 |
 /// | its CPU seconds were used up | signaled, XCPU | 152 |
 /// | a signal | signaled | 128+N |
-/// | its end was not seen: the cell was killed as a whole, by nobody above | cancelled | 137 |
+/// | the warden killed the cell as a whole, by none of the reasons above | cancelled | 137 |
+/// | its end was not seen, and we had no part in it | none | |
 /// | it exited | exited | its own |
-pub(super) fn judge(facts: &Facts) -> Result<Verdict, NeverRan> {
+pub(super) fn judge(facts: &Facts) -> Result<Verdict, NoOutcome> {
     let of = |outcome, exit_code| Verdict {
         outcome,
         exit_code,
@@ -97,7 +100,7 @@ pub(super) fn judge(facts: &Facts) -> Result<Verdict, NeverRan> {
     // SIGKILL is what our own kill looks like; any other end is the command's own, and came first.
     let ended_by_us = matches!(
         facts.end,
-        CellEnd::Killed | CellEnd::Signaled(SIGKILL) | CellEnd::SetupFailed
+        CellEnd::Killed | CellEnd::Unseen | CellEnd::Signaled(SIGKILL) | CellEnd::SetupFailed
     );
     match facts.killed {
         Some(Killed::TimedOut) if ended_by_us => return Ok(of(Outcome::TimedOut, 124)),
@@ -105,10 +108,10 @@ pub(super) fn judge(facts: &Facts) -> Result<Verdict, NeverRan> {
         _ => {}
     }
     match &facts.end {
-        CellEnd::CwdRefused(why) => return Err(NeverRan::Cwd(why.clone())),
-        CellEnd::ArgumentsTooLong => return Err(NeverRan::ArgumentsTooLong),
+        CellEnd::CwdRefused(why) => return Err(NoOutcome::Cwd(why.clone())),
+        CellEnd::ArgumentsTooLong => return Err(NoOutcome::ArgumentsTooLong),
         _ if facts.oom_killed => return Ok(of(Outcome::OomKilled, 128 + SIGKILL)),
-        CellEnd::SetupFailed => return Err(NeverRan::Setup),
+        CellEnd::SetupFailed => return Err(NoOutcome::Setup),
         _ => {}
     }
     if facts.cpu_exceeded {
@@ -117,6 +120,7 @@ pub(super) fn judge(facts: &Facts) -> Result<Verdict, NeverRan> {
     Ok(match facts.end {
         CellEnd::Signaled(number) => signaled(number),
         CellEnd::Exited(code) => of(Outcome::Exited, code),
+        CellEnd::Unseen => return Err(NoOutcome::Unseen),
         _ => of(Outcome::Cancelled, 128 + SIGKILL),
     })
 }
@@ -175,6 +179,13 @@ mod tests {
             ..plain(CellEnd::Exited(0))
         };
         assert_eq!(short(oom), (Outcome::OomKilled, 137, None));
+        let unseen = plain(CellEnd::Unseen);
+        assert_eq!(judge(&unseen), Err(NoOutcome::Unseen));
+        let in_vain = Facts {
+            killed: Some(Killed::Cancelled),
+            ..unseen
+        };
+        assert_eq!(short(in_vain), (Outcome::Cancelled, 137, None));
         let cpu = Facts {
             cpu_exceeded: true,
             ..plain(CellEnd::Signaled(9))
@@ -200,12 +211,12 @@ mod tests {
     #[test]
     fn a_command_that_never_ran_has_no_outcome() {
         let why = judge(&plain(CellEnd::CwdRefused("no such directory".into())));
-        assert_eq!(why, Err(NeverRan::Cwd("no such directory".into())));
+        assert_eq!(why, Err(NoOutcome::Cwd("no such directory".into())));
         assert_eq!(
             judge(&plain(CellEnd::ArgumentsTooLong)),
-            Err(NeverRan::ArgumentsTooLong)
+            Err(NoOutcome::ArgumentsTooLong)
         );
-        assert_eq!(judge(&plain(CellEnd::SetupFailed)), Err(NeverRan::Setup));
+        assert_eq!(judge(&plain(CellEnd::SetupFailed)), Err(NoOutcome::Setup));
         let killed = Facts {
             killed: Some(Killed::Cancelled),
             ..plain(CellEnd::SetupFailed)

@@ -62,6 +62,11 @@ pub enum FileError {
     /// The warden died meanwhile.
     #[error("the launcher was restarted meanwhile; whether the file was written is unknown")]
     Lost,
+    /// Somebody on the host killed the cell.
+    #[error(
+        "the operation was killed by the host and not by this service; whether the file was written is unknown"
+    )]
+    KilledByHost,
     /// The cell could not be built, or ended without a word.
     #[error("the cell of a file operation ended without a report: {0}")]
     Failed(String),

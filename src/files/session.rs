@@ -6,7 +6,8 @@ use crate::exec::{KILL_WAIT, Launch, START_WAIT, time_is_up, until_started};
 use crate::resources::{CellResources, MIB};
 use crate::runtime::Runtime;
 use crate::warden::client::{Ended, ExecRequest, RunningExec, Warden, WardenError};
-use crate::warden::protocol::CellEnd;
+use crate::warden::protocol::{CellEnd, SIGKILL};
+use std::io;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -145,13 +146,22 @@ impl Session {
 
     /// The next report; an error where the cell ends without one.
     pub(super) async fn report(&mut self) -> Result<Report, FileError> {
-        let mut bytes = [0; Report::LENGTH];
-        match self
-            .clock
-            .bound(self.reports.read_exact(&mut bytes))
-            .await?
-        {
-            Ok(_) => Report::decode(bytes)
+        let bytes = self.clock.bound(next(&mut self.reports)).await?;
+        self.understood(bytes).await
+    }
+
+    /// As [`Session::report`], of a cell that waits for us: however long that takes.
+    pub(super) async fn unasked(&mut self) -> Result<Report, FileError> {
+        let bytes = next(&mut self.reports).await;
+        self.understood(bytes).await
+    }
+
+    async fn understood(
+        &mut self,
+        bytes: io::Result<[u8; Report::LENGTH]>,
+    ) -> Result<Report, FileError> {
+        match bytes {
+            Ok(bytes) => Report::decode(bytes)
                 .ok_or_else(|| FileError::Failed("it can't be understood".into())),
             Err(_) => Err(self.why_it_ended().await),
         }
@@ -171,6 +181,11 @@ impl Session {
                 end: CellEnd::Killed,
                 ..
             })) => FileError::Stopped,
+            // Nobody in its runtime can signal it, and init tells of no kill of ours.
+            Ok(Ok(Ended {
+                end: CellEnd::Unseen | CellEnd::Signaled(SIGKILL),
+                ..
+            })) => FileError::KilledByHost,
             Ok(Ok(ended)) => FileError::Failed(format!("{:?}", ended.end)),
             Ok(Err(WardenError::Lost)) => FileError::Lost,
             Ok(Err(error)) => FileError::Start(error),
@@ -190,6 +205,13 @@ impl Session {
     pub(super) async fn kill(self) {
         self.cell.kill().await;
     }
+}
+
+/// A report's bytes. They are written in one piece, so that they are all there or none.
+async fn next(reports: &mut pipe::Receiver) -> io::Result<[u8; Report::LENGTH]> {
+    let mut bytes = [0; Report::LENGTH];
+    reports.read_exact(&mut bytes).await?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

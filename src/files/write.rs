@@ -1,6 +1,6 @@
 //! From a client to a file in a runtime.
 
-use super::session::Session;
+use super::session::{Clock, Session};
 use super::{FileError, FilePath};
 use crate::cell::file::{Operation, Refusal, Report};
 use crate::metrics::Transfer;
@@ -56,8 +56,17 @@ pub(super) async fn serve(
     };
     let written = async {
         let whole = async {
-            expect(&mut session, Report::Ready(0)).await?;
-            send(&mut session, file, most, &mut source, &transfer).await
+            expect(session.report().await, Report::Ready(0))?;
+            let clock = session.clock().clone();
+            tokio::select! {
+                biased;
+                // While it waits for bytes it has nothing to say but why it does so no more.
+                early = session.unasked() => {
+                    expect(early, Report::Done)?;
+                    Err(FileError::Failed("it was done before the end".into()))
+                }
+                sent = send(&clock, file, most, &mut source, &transfer) => sent,
+            }
         };
         tokio::select! {
             biased;
@@ -66,7 +75,7 @@ pub(super) async fn serve(
             whole = whole => whole?,
         }
         // From here on it is finished, whoever still waits.
-        expect(&mut session, Report::Done).await
+        expect(session.report().await, Report::Done)
     };
     let written = written.await;
     if written.is_ok() {
@@ -82,9 +91,9 @@ pub(super) async fn serve(
     session.close().await;
 }
 
-/// Waits for this report.
-async fn expect(session: &mut Session, wanted: Report) -> Result<(), FileError> {
-    match session.report().await? {
+/// Whether it is this report.
+fn expect(report: Result<Report, FileError>, wanted: Report) -> Result<(), FileError> {
+    match report? {
         report if report == wanted => Ok(()),
         Report::Refused(refusal) => Err(FileError::Refused {
             writing: true,
@@ -94,10 +103,10 @@ async fn expect(session: &mut Session, wanted: Report) -> Result<(), FileError> 
     }
 }
 
-/// Sends everything and the empty frame behind it. On an error the pipe is closed without that frame, and nothing comes of
-/// the file.
+/// Sends everything and the empty frame behind it, or as much as the cell takes: one that takes no more says why. On an
+/// error the pipe is closed without that frame, and nothing comes of the file.
 async fn send(
-    session: &mut Session,
+    clock: &Clock,
     mut file: pipe::Sender,
     most: u64,
     source: &mut impl Source,
@@ -115,13 +124,8 @@ async fn send(
         if sent > most {
             return Err(SourceError::TooLarge(most).into());
         }
-        let sent = session.clock().bound(frame(&mut file, &piece)).await?;
-        if sent.is_err() {
-            // The cell has closed its end: it has said why, or something ended it.
-            expect(session, Report::Done).await?;
-            return Err(FileError::Failed("it was done before the end".into()));
-        }
-        if piece.is_empty() {
+        let sent = clock.bound(frame(&mut file, &piece)).await?;
+        if sent.is_err() || piece.is_empty() {
             return Ok(());
         }
         transfer.moved(piece.len());

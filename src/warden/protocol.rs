@@ -319,8 +319,10 @@ pub enum CellEnd {
     Exited(u8),
     /// A signal of this number ended it.
     Signaled(u8),
-    /// Its end was not seen: the cell was killed as a whole.
+    /// Its end was not seen: the warden killed the cell as a whole.
     Killed,
+    /// Its end was not seen, and the warden had no part in it: somebody on the host killed the cell's init.
+    Unseen,
     /// It never ran: the working directory could not be entered.
     CwdRefused(String),
     /// It never ran: the kernel found argv and env too large together (E2BIG).

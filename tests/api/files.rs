@@ -2,7 +2,7 @@
 
 use crate::needs;
 use crate::support::files::{begin, head, must_read, must_write, pattern, read, uri, write};
-use crate::support::{Runtime, api, runtime, together};
+use crate::support::{Reply, Runtime, api, bound, eventually, runtime, together};
 use std::io::{BufReader, Write};
 use std::thread;
 
@@ -251,4 +251,26 @@ fn runtimes_that_keep_nothing_can_be_read_only() {
         let reply = read(api(), &runtime, "/root/x");
         crate::support::assert_error(&reply, 404, "not_found");
     }
+}
+
+#[test]
+fn directories_that_a_command_removes_meanwhile_are_made_again() {
+    needs!(Root);
+    let _turn = together();
+    let runtime = runtime();
+    let line = "touch go; while [ -e go ]; do rm -rf p; mkdir -p p/q; done";
+    std::thread::scope(|scope| {
+        let remover = scope.spawn(|| runtime.sh(line));
+        let ready = || read(api(), &runtime, "go").status == 200;
+        assert!(eventually(bound(10_000), ready));
+        let writes: Vec<Reply> = (0..60)
+            .map(|_| write(api(), &runtime, "p/q/file", b"x"))
+            .collect();
+        runtime.sh("rm go").assert_code(0);
+        remover.join().expect("no panic");
+        for reply in writes {
+            assert_eq!(reply.status, 204, "{}", reply.text());
+        }
+    });
+    runtime.sh("find . -name '.cellblock*'").assert_stdout("");
 }

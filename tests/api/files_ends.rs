@@ -39,7 +39,7 @@ fn upload(server: &Server, runtime: &Runtime, path: &str, length: usize) -> TcpS
 fn the_end_of_a_runtime_is_an_end_like_any_other() {
     needs!(Root);
     let _turn = alone();
-    let server = server("", 3600);
+    let server = server("max_file_transfers = 3\n", 3600);
     for operation in ["stop", "delete"] {
         let runtime = Runtime::create(&server.api, &json!({}));
         runtime.sh("truncate -s 500M large").assert_code(0);
@@ -58,11 +58,18 @@ fn the_end_of_a_runtime_is_an_end_like_any_other() {
         let mut body = Vec::new();
         let _ = download.read_to_end(&mut body);
         assert!(body.len() < 500 << 20, "all of it came");
-        for mut upload in uploads {
-            // It hears of it when it goes on.
-            let _ = upload.write_all(&[b'x'; 1000]);
+        // They hear of it at once: nothing more is sent.
+        for upload in uploads {
+            upload
+                .set_read_timeout(Some(bound(2_000)))
+                .expect("a timeout");
             let answer = answer(upload);
             assert_eq!(answer.status, 409, "{operation}: {answer:?}");
+            let body = String::from_utf8_lossy(&answer.body).into_owned();
+            assert!(
+                body.contains(r#""reason":"stopped""#),
+                "{operation}: {body}"
+            );
         }
     }
     assert_calm(&server);

@@ -60,7 +60,11 @@ fn what_is_not_there_is_404() {
         assert_refused(&read(api(), &runtime, path), 404, "not_found");
     }
     assert_refused(&read(api(), &runtime, "file/x"), 422, "not_a_directory");
-    assert_refused(&read(api(), &runtime, "file/"), 422, "not_a_directory");
+    for path in ["file/", "file/.", "file/.."] {
+        assert_refused(&read(api(), &runtime, path), 422, "not_a_directory");
+        let reply = write(api(), &runtime, path, b"y");
+        assert_refused(&reply, 422, "not_a_directory");
+    }
     let uri = "/v1/runtimes/nobody/files?path=x";
     assert_error(&api().get(uri), 404, "not_found");
     assert_error(&api().send("PUT", uri, &[], Some(b"x")), 404, "not_found");
@@ -192,7 +196,7 @@ fn what_would_not_be_kept_is_refused() {
     }
     // Parents that would have to be made where nothing may be left half made.
     for path in ["absent/../x", "/root/a/b/../../x"] {
-        assert_refused(&write(api(), &runtime, path, b"x"), 422, "not_found");
+        assert_refused(&write(api(), &runtime, path, b"x"), 404, "not_found");
     }
     runtime.sh("ls -A").assert_stdout("");
 }
@@ -215,6 +219,24 @@ fn a_part_does_not_pass_for_the_whole() {
     let identity = [("Content-Encoding", "identity")];
     assert_eq!(api().send("PUT", &uri, &identity, Some(b"all")).status, 204);
     assert_eq!(must_read(api(), &runtime, "file"), b"all");
+}
+
+#[test]
+fn a_condition_is_not_passed_over() {
+    needs!(Root);
+    let _turn = together();
+    let runtime = runtime();
+    must_write(api(), &runtime, "file", b"old");
+    let uri = uri(&runtime, "file");
+    for (name, value) in [
+        ("If-None-Match", "*"),
+        ("If-Match", "\"tag\""),
+        ("If-Unmodified-Since", "Thu, 01 Jan 1970 00:00:00 GMT"),
+    ] {
+        let reply = api().send("PUT", &uri, &[(name, value)], Some(b"new"));
+        assert_invalid(&reply, name);
+    }
+    assert_eq!(must_read(api(), &runtime, "file"), b"old");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod daemons;
 mod disk;
 mod floods;
 mod frozen;
+mod own_tree;
 mod programs;
 mod quotas;
 mod state;

@@ -2,7 +2,7 @@
 
 use crate::needs;
 use crate::support::server::Options;
-use crate::support::{Api, Runtime, Server, alone, bound, eventually, procs};
+use crate::support::{Api, Runtime, Server, alone, bound, eventually, files, procs};
 use serde_json::json;
 
 fn kill(pid: u32) {
@@ -186,4 +186,69 @@ fn a_service_without_a_warden_is_not_ready() {
     unsafe { libc::kill(server.pid as i32, libc::SIGCONT) };
     ready(200);
     assert!(works(&server.api, "/v1/runtimes/example/exec"));
+}
+
+#[test]
+fn what_the_host_kills_nobody_cancelled() {
+    needs!(Root);
+    let _turn = alone();
+    let server = Server::start(Options::default());
+    let api = &server.api;
+    let runtime = Runtime::create(api, &json!({}));
+    let warden = server.warden_pid();
+    let children = |of: u32| {
+        let child = |pid: &u32| procs::parent(*pid) == Some(of);
+        procs::all().into_iter().filter(child).collect::<Vec<_>>()
+    };
+    let marker = procs::marker();
+    // As the host's OOM killer may choose it: the first process of the command's cell.
+    let strike = || {
+        let command = || procs::with_arg(&marker);
+        assert!(eventually(bound(5_000), || !command().is_empty()));
+        let init = procs::parent(command()[0]).expect("a parent");
+        assert_eq!(procs::parent(init), Some(warden));
+        kill(init);
+    };
+    let body = json!({"command": "sleep", "args": [marker]});
+    let reply = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| runtime.try_exec(&body));
+        strike();
+        waiting.join().expect("no panic")
+    });
+    crate::support::assert_error(&reply, 503, "unavailable");
+    let details = reply.json()["error"]["details"].clone();
+    assert_eq!(details["reason"], "killed_by_host", "{details}");
+    let buffered = details["exec_id"].as_str().expect("an id").to_owned();
+    let gone = || procs::with_arg(&marker).is_empty();
+    assert!(eventually(bound(2_000), gone), "the command lives on");
+    let detached = runtime.detach(&format!("exec sleep {marker}"), json!({}));
+    strike();
+    for id in [buffered, detached] {
+        let record = api.ended(&id, bound(5_000));
+        assert_eq!(record["outcome"], "unknown", "{record}");
+        assert!(record["exit_code"].is_null(), "{record}");
+    }
+
+    assert!(eventually(bound(5_000), || children(warden).is_empty()));
+    // The first process of a file's cell, and the one that works on the file.
+    for deep in [false, true] {
+        let uri = files::uri(&runtime, "file");
+        let upload = files::begin(api, "PUT", &uri, "Content-Length: 1000\r\n");
+        let victim = || {
+            let init = *children(warden).first()?;
+            let payload = *children(init).first()?;
+            // It waits for the file's first bytes in its fresh user namespace.
+            let waits =
+                procs::status(payload, "NoNewPrivs")? == "1" && procs::state(payload)? == 'S';
+            waits.then_some(if deep { payload } else { init })
+        };
+        assert!(eventually(bound(5_000), || victim().is_some()));
+        kill(victim().expect("it waits"));
+        let answer = files::answer(upload);
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status, 503, "{body}");
+        assert!(body.contains("killed_by_host"), "{body}");
+    }
+    assert_eq!(files::read(api, &runtime, "file").status, 404);
+    assert!(works(api, &runtime.exec_path()));
 }

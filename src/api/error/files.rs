@@ -43,6 +43,7 @@ impl ApiError {
             FileError::ShuttingDown => with(Code::Unavailable, "shutting_down"),
             FileError::Silent(_) => with(Code::DeadlineExceeded, "no_answer"),
             FileError::Lost => with(Code::Unavailable, "launcher_restarted"),
+            FileError::KilledByHost => with(Code::Unavailable, "killed_by_host"),
             FileError::Start(ref source) => refused(source).because(&error),
             FileError::Failed(_) => Self::internal(&error),
         }
@@ -69,14 +70,12 @@ fn explained(refusal: Refusal, writing: bool, path: &str, error: &FileError) -> 
             "lies in `/proc`, whose files mean something to running commands only",
         ),
         Refusal::Kernel(errno) => match errno {
-            Errno::ENOENT if !writing => {
-                (Code::NotFound, "not_found", "does not exist in the runtime")
-            }
-            Errno::ENOENT => (
-                bad,
+            Errno::ENOENT if writing => (
+                Code::NotFound,
                 "not_found",
                 "leads through a link to nothing, or through `..` of a directory that does not exist",
             ),
+            Errno::ENOENT => (Code::NotFound, "not_found", "does not exist in the runtime"),
             Errno::ENOTDIR => (
                 bad,
                 "not_a_directory",

@@ -1,5 +1,8 @@
-//! Where a file is to be written: the path is walked once, part by part and by descriptor, and nothing is made or opened
-//! for writing on the way.
+//! Where a file is to be written: the path is walked part by part and by descriptor, and nothing is made or opened for
+//! writing on the way.
+//!
+//! Commands may remove and put back what it leads through meanwhile. What was found before and is another thing now is
+//! EBUSY here, and [`again`] walks once more.
 
 use super::{Refusal, in_proc};
 use crate::sys;
@@ -14,7 +17,29 @@ use std::os::unix::ffi::OsStringExt;
 /// Links followed at the end of a path: as many as the kernel follows, path_resolution(7).
 const MAX_LINKS: usize = 40;
 
+/// Walks before it is said that a path does not hold still. A walk is over in microseconds, so that few are overtaken.
+const MAX_WALKS: usize = 32;
+
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
+
+/// Tries until nobody is in the way who removes directories at the same time.
+pub(super) fn again<T>(mut attempt: impl FnMut() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    for _ in 1..MAX_WALKS {
+        match attempt() {
+            Err(Refusal::Kernel(Errno::EBUSY)) => {}
+            done => return done,
+        }
+    }
+    attempt()
+}
+
+/// What it means that something is not there which we hold, or have just made or seen.
+pub(super) fn removed(errno: Errno) -> Errno {
+    match errno {
+        Errno::ENOENT => Errno::EBUSY,
+        errno => errno,
+    }
+}
 
 /// A place for a file.
 #[derive(Debug)]
@@ -36,7 +61,12 @@ impl Place {
         let root = open("/", DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
         let (mut from, mut path) = (root.try_clone().map_err(io)?, path.to_bytes().to_vec());
         for _ in 0..=MAX_LINKS {
-            let (parents, name) = split(&path)?;
+            let (parents, name) = split(&path);
+            if matches!(name, b"" | b"." | b"..") {
+                descend(&from, &path)?;
+                return Err(Errno::EISDIR.into());
+            }
+            let name = text(name)?;
             let (directory, missing) = descend(&from, parents)?;
             // What its links say is no path.
             if in_proc(&directory)? {
@@ -63,7 +93,7 @@ impl Place {
                 }
                 libc::S_IFDIR => return Err(Errno::EISDIR.into()),
                 libc::S_IFLNK => {
-                    path = readlinkat(directory, name)?.into_vec();
+                    path = readlinkat(directory, name).map_err(relinked)?.into_vec();
                     from = match path.starts_with(b"/") {
                         true => root.try_clone().map_err(io)?,
                         false => place.directory,
@@ -91,22 +121,18 @@ impl Place {
             match mkdirat(&directory, name.as_c_str(), Mode::from_bits_truncate(0o777)) {
                 // Somebody else was faster.
                 Ok(()) | Err(Errno::EEXIST) => {}
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return Err(removed(errno).into()),
             }
-            directory = enter(&directory, name, libc::RESOLVE_NO_SYMLINKS)?;
+            directory = enter(&directory, name, libc::RESOLVE_NO_SYMLINKS).map_err(removed)?;
         }
         Ok(directory)
     }
 }
 
-/// The directories of a path and its last part, which must be a name.
-fn split(path: &[u8]) -> Result<(&[u8], CString), Refusal> {
+/// The directories of a path and its last part.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
     let at = path.iter().rposition(|byte| *byte == b'/');
-    let (parents, name) = path.split_at(at.map_or(0, |slash| slash + 1));
-    match name {
-        b"" | b"." | b".." => Err(Errno::EISDIR.into()),
-        name => Ok((parents, text(name)?)),
-    }
+    path.split_at(at.map_or(0, |slash| slash + 1))
 }
 
 /// Goes down as far as there are directories; gives the last one and the names of those that are missing.
@@ -122,15 +148,20 @@ fn descend(from: &OwnedFd, path: &[u8]) -> Result<(OwnedFd, Vec<CString>), Refus
             Err(Errno::ENOENT) => {
                 let missing: Result<Vec<CString>, Refusal> = names.map(text).collect();
                 let missing = [vec![name], missing?].concat();
-                // A directory can't be made where a link to nothing is, nor looked behind before it is made.
-                let link = fstatat(
-                    &directory,
-                    missing[0].as_c_str(),
-                    AtFlags::AT_SYMLINK_NOFOLLOW,
-                );
-                return match link.is_ok() || missing.iter().any(|name| name.as_c_str() == c"..") {
-                    true => Err(Errno::ENOENT.into()),
-                    false => Ok((directory, missing)),
+                let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+                return match fstatat(&directory, missing[0].as_c_str(), flags) {
+                    // A directory can't be looked behind before it is made…
+                    Err(Errno::ENOENT) if missing.iter().any(|name| name.as_c_str() == c"..") => {
+                        Err(Errno::ENOENT.into())
+                    }
+                    Err(Errno::ENOENT) => Ok((directory, missing)),
+                    // … nor made where a link to nothing is.
+                    Ok(there) if there.st_mode & libc::S_IFMT == libc::S_IFLNK => {
+                        Err(Errno::ENOENT.into())
+                    }
+                    // It has come meanwhile.
+                    Ok(_) => Err(Errno::EBUSY.into()),
+                    Err(errno) => Err(errno.into()),
                 };
             }
             Err(errno) => return Err(errno.into()),
@@ -142,6 +173,14 @@ fn descend(from: &OwnedFd, path: &[u8]) -> Result<(OwnedFd, Vec<CString>), Refus
 /// A directory of a directory; `resolve` says which links are not followed, the magic ones of `/proc` never being.
 fn enter(directory: &OwnedFd, name: &CStr, resolve: u64) -> Result<OwnedFd, Errno> {
     sys::openat2(directory.as_fd(), name, DIRECTORY, resolve)
+}
+
+/// What was a link a moment ago is gone, or none any more.
+fn relinked(errno: Errno) -> Errno {
+    match removed(errno) {
+        Errno::EINVAL => Errno::EBUSY,
+        errno => errno,
+    }
 }
 
 fn mount_id(directory: &OwnedFd) -> Result<u64, Refusal> {
@@ -156,7 +195,7 @@ fn text(name: &[u8]) -> Result<CString, Refusal> {
     CString::new(name).map_err(|_| Errno::EINVAL.into())
 }
 
-fn io(error: std::io::Error) -> Refusal {
+pub(super) fn io(error: std::io::Error) -> Refusal {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)).into()
 }
 
@@ -168,20 +207,19 @@ pub(super) mod tests {
     /// A place below a directory of the host, whatever mount that is on.
     pub(in super::super) fn place_in(directory: &Path, path: &str) -> Place {
         let directory = open(directory, DIRECTORY, Mode::empty()).unwrap();
-        let (parents, name) = split(path.as_bytes()).unwrap();
+        let (parents, name) = split(path.as_bytes());
         let (directory, missing) = descend(&directory, parents).unwrap();
         Place {
             directory,
             missing,
-            name,
+            name: text(name).unwrap(),
             mode: None,
         }
     }
 
     fn failure(directory: &Path, path: &str) -> Refusal {
         let directory = open(directory, DIRECTORY, Mode::empty()).unwrap();
-        let found = split(path.as_bytes()).and_then(|(parents, _)| descend(&directory, parents));
-        found.err().unwrap()
+        descend(&directory, split(path.as_bytes()).0).err().unwrap()
     }
 
     #[test]
@@ -212,8 +250,29 @@ pub(super) mod tests {
         assert_eq!(failure(dir.path(), "link/x"), Errno::ENOENT.into());
         assert_eq!(failure(dir.path(), "absent/../x"), Errno::ENOENT.into());
         assert_eq!(failure(dir.path(), "magic/x"), Errno::ELOOP.into());
-        for name in ["", "a/", ".", "..", "a/.."] {
-            assert_eq!(split(name.as_bytes()), Err(Errno::EISDIR.into()), "{name}");
-        }
+    }
+
+    #[test]
+    fn what_was_removed_on_the_way_is_looked_for_again() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        let place = place_in(dir.path(), "a/b/file");
+        std::fs::remove_dir(dir.path().join("a")).unwrap();
+        assert_eq!(place.make_directories().err(), Some(Errno::EBUSY.into()));
+        let mut walks = 0;
+        again(|| {
+            walks += 1;
+            match walks {
+                1 => place.make_directories(),
+                _ => place_in(dir.path(), "a/b/file").make_directories(),
+            }
+        })
+        .unwrap();
+        assert!(dir.path().join("a/b").is_dir());
+        // Not for ever.
+        assert_eq!(
+            again(|| place.make_directories()).err(),
+            Some(Errno::EBUSY.into())
+        );
     }
 }

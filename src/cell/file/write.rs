@@ -1,7 +1,7 @@
 //! Writes a regular file so that it is there as a whole or not at all: into a file without a name, which the kernel
 //! removes however this process ends, and only when every byte has come and is stored under the name that was asked for.
 
-use super::place::Place;
+use super::place::{Place, again, io, removed};
 use super::{CHUNK, Refusal, Report, by_descriptor, tell};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
@@ -21,11 +21,11 @@ const MODE: Mode = Mode::from_bits_truncate(0o666);
 
 /// Reports that the bytes may come, takes them, puts the file in its place, reports that.
 pub fn run(path: &CStr) -> Result<(), Refusal> {
-    let place = Place::find(path)?;
-    let new = NewFile::create(&place)?;
+    let mut new = again(|| NewFile::create(&Place::find(path)?))?;
     tell(Report::Ready(0))?;
     if receive(&new.file)? {
-        new.put(&place)?;
+        // What the path leads through may have been removed, and put back, while the bytes came.
+        again(|| new.put(&Place::find(path)?))?;
         tell(Report::Done)?;
     }
     Ok(())
@@ -69,66 +69,81 @@ fn receive(file: &OwnedFd) -> Result<bool, Refusal> {
 }
 
 /// A file on its way.
-struct NewFile<'a> {
+struct NewFile {
     file: OwnedFd,
     /// Where it has a name that is not the one it shall have: removed on drop.
-    named: Option<(&'a OwnedFd, CString)>,
+    named: Option<(OwnedFd, CString)>,
 }
 
-impl<'a> NewFile<'a> {
-    fn create(place: &'a Place) -> Result<Self, Refusal> {
+impl NewFile {
+    fn create(place: &Place) -> Result<Self, Refusal> {
         match Self::unnamed(place) {
             // An overlay has such files since Linux 6.1.
             Err(Refusal::Kernel(Errno::EOPNOTSUPP | Errno::EISDIR)) => Self::named(place),
+            // What an overlay says of a directory that was removed; one that is closed is EACCES.
+            Err(Refusal::Kernel(Errno::EPERM)) => Err(Errno::EBUSY.into()),
             created => created,
         }
     }
 
-    fn unnamed(place: &'a Place) -> Result<Self, Refusal> {
+    fn unnamed(place: &Place) -> Result<Self, Refusal> {
         let flags = FLAGS | OFlag::O_TMPFILE;
-        let file = openat(&place.directory, c".", flags, MODE)?;
+        let file = openat(&place.directory, c".", flags, MODE).map_err(removed)?;
         Ok(Self { file, named: None })
     }
 
-    fn named(place: &'a Place) -> Result<Self, Refusal> {
+    fn named(place: &Place) -> Result<Self, Refusal> {
         let name = unguessable()?;
         let flags = FLAGS | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
-        let file = openat(&place.directory, name.as_c_str(), flags, MODE)?;
-        let named = Some((&place.directory, name));
+        let directory = place.directory.try_clone().map_err(io)?;
+        let file = openat(&directory, name.as_c_str(), flags, MODE).map_err(removed)?;
+        let named = Some((directory, name));
         Ok(Self { file, named })
     }
 
     /// Stores it and gives it its name, in place of whatever file has that name. The directories above are made now, so
     /// that what does not come to its end leaves none behind.
-    fn put(mut self, place: &Place) -> Result<(), Refusal> {
+    fn put(&mut self, place: &Place) -> Result<(), Refusal> {
         if let Some(mode) = place.mode {
             fchmod(&self.file, mode)?;
         }
         fsync(&self.file)?;
         let directory = place.make_directories()?;
-        let (from, temporary) = match self.named.take() {
-            Some((from, name)) => (from, name),
-            None => {
+        let to = place.name.as_c_str();
+        if self.named.is_none() {
+            let file = by_descriptor(&self.file);
+            let link = |name: &CStr| {
+                linkat(
+                    AT_FDCWD,
+                    file.as_str(),
+                    &directory,
+                    name,
+                    AtFlags::AT_SYMLINK_FOLLOW,
+                )
+            };
+            match link(to) {
+                Ok(()) => return Ok(()),
                 // linkat(2) replaces nothing, so there is no way around another name.
-                let name = unguessable()?;
-                let file = by_descriptor(&self.file);
-                let flags = AtFlags::AT_SYMLINK_FOLLOW;
-                linkat(AT_FDCWD, file.as_str(), &directory, name.as_c_str(), flags)?;
-                (&directory, name)
+                Err(Errno::EEXIST) => {
+                    let name = unguessable()?;
+                    link(&name).map_err(removed)?;
+                    self.named = Some((directory.try_clone().map_err(io)?, name));
+                }
+                Err(errno) => return Err(removed(errno).into()),
             }
-        };
-        let name = place.name.as_c_str();
-        renameat(from, temporary.as_c_str(), &directory, name).map_err(|errno| {
-            let _ = unlinkat(from, temporary.as_c_str(), UnlinkatFlags::NoRemoveDir);
-            errno.into()
-        })
+        }
+        if let Some((from, name)) = &self.named {
+            renameat(from, name.as_c_str(), &directory, to).map_err(removed)?;
+            self.named = None;
+        }
+        Ok(())
     }
 }
 
-impl Drop for NewFile<'_> {
+impl Drop for NewFile {
     fn drop(&mut self) {
         if let Some((directory, name)) = &self.named {
-            let _ = unlinkat(*directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir);
+            let _ = unlinkat(directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir);
         }
     }
 }
@@ -156,12 +171,9 @@ mod tests {
         names
     }
 
-    type Way = for<'a> fn(&'a Place) -> Result<NewFile<'a>, Refusal>;
+    type Way = fn(&Place) -> Result<NewFile, Refusal>;
     /// Without and with a name: what newer and older kernels offer.
-    const WAYS: [Way; 2] = [
-        |place| NewFile::unnamed(place),
-        |place| NewFile::named(place),
-    ];
+    const WAYS: [Way; 2] = [NewFile::unnamed, NewFile::named];
 
     #[test]
     fn nothing_is_there_before_all_is() {
@@ -174,7 +186,7 @@ mod tests {
             drop(given_up);
             assert_eq!(names(dir.path()), ["file"]);
 
-            let new = make(&place).unwrap();
+            let mut new = make(&place).unwrap();
             write(&new.file, b"whole").unwrap();
             new.put(&place).unwrap();
             assert_eq!(names(dir.path()), ["a", "file"]);
@@ -194,9 +206,10 @@ mod tests {
         for make in WAYS {
             let dir = tempfile::tempdir().unwrap();
             let place = place_in(dir.path(), "taken");
-            let new = make(&place).unwrap();
+            let mut new = make(&place).unwrap();
             std::fs::create_dir_all(dir.path().join("taken/x")).unwrap();
             assert_eq!(new.put(&place), Err(Errno::EISDIR.into()));
+            drop(new);
             assert_eq!(names(dir.path()), ["taken"]);
         }
     }

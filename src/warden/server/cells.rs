@@ -40,7 +40,7 @@ pub(super) struct Cell {
     failure: Option<Failure>,
     /// None while the runtime is being mounted, or stands still.
     pub(super) opened: Option<Opened>,
-    /// The first report of its end.
+    /// The first report of its end; once it is gone, what else is known of that.
     end: Option<CellEnd>,
     /// What came with it, see [`Cells::recent`].
     namespaces: Vec<OwnedFd>,
@@ -236,6 +236,9 @@ impl Warden {
             let _ = self.epoll.delete(fd);
         }
         let _ = nix::sys::wait::waitpid(opened.pid, None);
+        if cell.end.is_none() && !opened.killed.get() {
+            cell.end = Some(CellEnd::Unseen);
+        }
         let logged = |error: CgroupError| {
             tracing::error!(error = &error as &dyn Error, "reading a cell's group");
         };

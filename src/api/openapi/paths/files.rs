@@ -42,8 +42,9 @@ pub fn head_file() {}
 /// Write a file
 ///
 /// Directories that it lies in are made. The file is replaced in one step when all bytes have arrived and are on the disk.
-/// Also while the runtime is shut down. `Content-Range` and `Content-Encoding` are refused. 409: the runtime is paused or keeps
-/// no files, its disk is full, or it was stopped meanwhile.
+/// Also while the runtime is shut down. `Content-Range`, `Content-Encoding`, `If-Match`, `If-None-Match` and
+/// `If-Unmodified-Since` are refused. 409: the runtime is paused or keeps no files, its disk is full, or it was stopped
+/// meanwhile. 404: also a path through a link to nothing, or through `..` of a directory that does not exist.
 #[utoipa::path(
     put, path = "/v1/runtimes/{runtime}/files", tag = "files",
     params(RuntimeKey, FilePath),

@@ -53,7 +53,7 @@ pub struct ExecRecord {
     error: Option<String>,
 }
 
-/// How it ended, if it did. `failed`: it could not be run after all; `unknown`: the server ended before it.
+/// How it ended, if it did. `failed`: it could not be run after all; `unknown`: nobody saw how, since the server, its launcher or what stood over the command was killed.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 enum RecordOutcome {
