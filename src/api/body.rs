@@ -23,6 +23,9 @@ const WHOLE: Duration = Duration::from_secs(120);
 /// How long a refused body is read on, so that its sender gets to read the answer.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// … while it comes: who is silent for so long has had the time to read it.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// A body is counted in units of this many bytes…
 const UNIT: usize = 1024;
 
@@ -106,7 +109,7 @@ impl FromRequest<Arc<App>> for JsonBody {
 /// sends, and the answer would be lost.
 pub(super) fn linger(mut body: axum::body::Body) {
     tokio::spawn(timeout(LINGER, async move {
-        while let Some(Ok(_)) = body.frame().await {}
+        while let Ok(Some(Ok(_))) = timeout(SILENCE, body.frame()).await {}
     }));
 }
 
