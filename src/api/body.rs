@@ -149,22 +149,24 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Ok(());
     };
-    let essence = value
-        .to_str()
-        .unwrap_or_default()
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim();
-    let essence = essence.to_ascii_lowercase();
+    let value = value.to_str().unwrap_or_default().to_ascii_lowercase();
+    let mut parts = value.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
     let json = essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"));
-    if json {
-        return Ok(());
-    }
+    // JSON has no such parameter (RFC 8259, section 11), but clients give one.
+    let utf8 = parts
+        .filter_map(|parameter| parameter.split_once('='))
+        .filter(|(name, _)| name.trim_end() == "charset")
+        .all(|(_, charset)| charset.trim().trim_matches('"') == "utf-8");
+    let problem = match (json, utf8) {
+        (true, true) => return Ok(()),
+        (true, false) => "the body's `charset` must be `utf-8` or absent",
+        (false, _) => "the body must be `application/json`",
+    };
     Err(ApiError::invalid(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "the body must be `application/json`",
+        problem,
     ))
 }
 

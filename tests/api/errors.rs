@@ -103,12 +103,18 @@ fn other_content_types_are_415() {
         "application/x-www-form-urlencoded",
         "application/jsonx",
         "nonsense",
+        "application/json; charset=utf-16",
+        "application/json;version=1; Charset=\"ISO-8859-1\"",
     ] {
         for path in [EXEC, "/v1/runtimes"] {
             assert_error(&api().post_bytes(path, kind, body), 415, "invalid_argument");
         }
     }
-    for kind in ["application/json; charset=utf-8", "Application/JSON"] {
+    for kind in [
+        "application/json; charset=utf-8",
+        "application/json;CHARSET=\"UTF-8\"; version=1",
+        "Application/JSON",
+    ] {
         api().post_bytes(EXEC, kind, body).data(200);
     }
 }
