@@ -114,6 +114,7 @@ async fn serve(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool
         .header_read_timeout(HEAD_WAIT)
         // Whether a client that sends no more is gone is ours to say.
         .half_close(true)
+        .max_header_size(HEAD_BYTES)
         .max_buf_size(HEAD_BYTES);
     let connection = builder
         .serve_connection(TokioIo::new(stream), service)
