@@ -23,6 +23,9 @@ const WHOLE: Duration = Duration::from_secs(120);
 /// How long a refused body is read on, so that its sender gets to read the answer.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// … while it comes: who is silent for so long has had the time to read it.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// A body is counted in units of this many bytes…
 const UNIT: usize = 1024;
 
@@ -106,7 +109,7 @@ impl FromRequest<Arc<App>> for JsonBody {
 /// sends, and the answer would be lost.
 pub(super) fn linger(mut body: axum::body::Body) {
     tokio::spawn(timeout(LINGER, async move {
-        while let Some(Ok(_)) = body.frame().await {}
+        while let Ok(Some(Ok(_))) = timeout(SILENCE, body.frame()).await {}
     }));
 }
 
@@ -146,22 +149,24 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Ok(());
     };
-    let essence = value
-        .to_str()
-        .unwrap_or_default()
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim();
-    let essence = essence.to_ascii_lowercase();
+    let value = value.to_str().unwrap_or_default().to_ascii_lowercase();
+    let mut parts = value.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
     let json = essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"));
-    if json {
-        return Ok(());
-    }
+    // JSON has no such parameter (RFC 8259, section 11), but clients give one.
+    let utf8 = parts
+        .filter_map(|parameter| parameter.split_once('='))
+        .filter(|(name, _)| name.trim_end() == "charset")
+        .all(|(_, charset)| charset.trim().trim_matches('"') == "utf-8");
+    let problem = match (json, utf8) {
+        (true, true) => return Ok(()),
+        (true, false) => "the body's `charset` must be `utf-8` or absent",
+        (false, _) => "the body must be `application/json`",
+    };
     Err(ApiError::invalid(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "the body must be `application/json`",
+        problem,
     ))
 }
 

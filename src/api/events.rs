@@ -29,20 +29,13 @@ pub struct Events {
     cap: Option<u64>,
 }
 
-/// Whether a client asks for events. It gets them also where it would take JSON as well.
+/// Whether a client asks for events. It gets them also where it would take JSON just as well.
 pub fn wanted(
     headers: &HeaderMap,
     request: &ExecRequest,
     idempotency_key: Option<&str>,
 ) -> Result<Option<Events>, Invalid> {
-    let asked = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|range| range.split(';').next())
-        .any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"));
-    if !asked {
+    if !accepted(headers) {
         return Ok(None);
     }
     if request.output_encoding.as_deref() == Some("utf8") {
@@ -55,6 +48,34 @@ pub fn wanted(
     }
     let cap = request.max_output_bytes;
     Ok(Some(Events { cap }))
+}
+
+/// Whether events are named, and JSON is not preferred (RFC 9110, section 12.5.1).
+fn accepted(headers: &HeaderMap) -> bool {
+    const EVENTS: [&str; 1] = ["text/event-stream"];
+    /// The most specific one counts.
+    const JSON: [&str; 3] = ["application/json", "application/*", "*/*"];
+    let ranges: Vec<(String, f32)> = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|range| {
+            let range = range.to_ascii_lowercase();
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default().to_owned();
+            let weight = parts.find_map(|parameter| parameter.strip_prefix("q="));
+            // What is no weight is none.
+            let weight = weight.and_then(|weight| weight.parse().ok());
+            (kind, weight.unwrap_or(1.0))
+        })
+        .collect();
+    let weight = |kinds: &[&str]| {
+        let of = |kind: &&str| ranges.iter().find(|(range, _)| range == kind);
+        kinds.iter().find_map(of).map_or(0.0, |(_, weight)| *weight)
+    };
+    let events = weight(&EVENTS);
+    events > 0.0 && events >= weight(&JSON)
 }
 
 /// Starts a command and answers with its events. What goes wrong until it has started is a normal error, unless that takes
@@ -101,4 +122,46 @@ pub async fn respond(
     });
     let alive = KeepAlive::new().interval(HEARTBEAT).text("heartbeat");
     Ok(Sse::new(events).keep_alive(alive).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_that_is_preferred_is_answered() {
+        let events = |accept: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in accept {
+                headers.append(header::ACCEPT, value.parse().unwrap());
+            }
+            accepted(&headers)
+        };
+        for accept in [
+            "text/event-stream",
+            "Text/Event-Stream; charset=utf-8",
+            "application/json, text/event-stream",
+            "text/event-stream, */*;q=0.1",
+            "application/json;q=0.5,text/event-stream;q=0.500",
+            "text/event-stream;q=0.2, application/json;q=0, */*",
+            "text/event-stream;Q=0.001",
+            "text/event-stream;q=x",
+        ] {
+            assert!(events(&[accept]), "{accept}");
+        }
+        for accept in [
+            "",
+            "*/*",
+            "text/*",
+            "text/event-stream;q=0",
+            "text/event-stream; q=0.000",
+            "application/json, text/event-stream;q=0.1",
+            "text/event-stream;q=0.9, */*",
+            "text/event-stream;q=nan",
+        ] {
+            assert!(!events(&[accept]), "{accept}");
+        }
+        assert!(events(&["application/json", "text/event-stream"]));
+        assert!(!events(&["application/json", "text/event-stream;q=0.5"]));
+    }
 }

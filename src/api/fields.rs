@@ -13,7 +13,14 @@ use std::fmt;
 /// Most characters of a client's own words in a message.
 const SHOWN: usize = 64;
 
-/// The fields of one object.
+/// What is wrong with text that is no Unicode.
+const HALF: &str =
+    "must be valid Unicode: it holds half of a surrogate pair (`\\ud800` to `\\udfff`)";
+
+/// What is wrong with a name that an object holds twice.
+const ONCE: &str = "must be given once only";
+
+/// The fields of one object. One that is given twice is refused.
 #[derive(Debug)]
 pub struct Fields<'a> {
     path: String,
@@ -51,15 +58,24 @@ impl<'a> Fields<'a> {
             return Err(not_an_object(&path));
         }
         let visitor = ObjectVisitor { known };
-        let (entries, unknown) = serde_json::Deserializer::from_str(raw.get())
+        let Entries {
+            entries,
+            unknown,
+            repeated,
+        } = serde_json::Deserializer::from_str(raw.get())
             .deserialize_map(visitor)
             .map_err(|_| not_an_object(&path))?;
-        Ok(Self {
+        let fields = Self {
             path,
             known,
             entries,
             unknown,
-        })
+        };
+        match repeated {
+            // Whichever value were taken, the other would be ignored in silence.
+            Some(name) => Err(Invalid::new(fields.name(name), ONCE)),
+            None => Ok(fields),
+        }
     }
 
     /// Refuses a field without a meaning, and names the nearest that has one.
@@ -67,11 +83,7 @@ impl<'a> Fields<'a> {
         let Some(name) = &self.unknown else {
             return Ok(());
         };
-        let shown: String = name
-            .chars()
-            .take(SHOWN)
-            .flat_map(char::escape_debug)
-            .collect();
+        let shown = shown(name);
         let problem = match nearest(name, self.known) {
             Some(near) => format!("is not a field; did you mean `{}`?", self.name(near)),
             None => format!("is not a field; the fields are {}", self.known.join(", ")),
@@ -155,12 +167,7 @@ impl<'a> Fields<'a> {
 
     fn raw(&self, name: &str) -> Option<&'a RawValue> {
         debug_assert!(self.known.contains(&name), "{name} is read but not known");
-        // A name given twice means its last value, as in most JSON parsers.
-        let (_, raw) = self
-            .entries
-            .iter()
-            .rev()
-            .find(|(known, _)| *known == name)?;
+        let (_, raw) = self.entries.iter().find(|(known, _)| *known == name)?;
         (raw.get() != "null").then_some(*raw)
     }
 
@@ -171,12 +178,20 @@ impl<'a> Fields<'a> {
     ) -> Result<Option<T>, Invalid> {
         self.raw(name)
             .map(|raw| {
-                serde_json::from_str(raw.get()).map_err(|_| Invalid::new(self.name(name), problem))
+                serde_json::from_str(raw.get()).map_err(|error| {
+                    // It was found to be JSON before. What is left to complain of is what a Rust string can't hold.
+                    let half = error.is_syntax() && raw.get().contains("\\u");
+                    Invalid::new(self.name(name), if half { HALF } else { problem })
+                })
             })
             .transpose()
     }
 
     fn all<T>(&self, name: &str, items: Items<T>) -> Result<T, Invalid> {
+        if let Some(key) = items.repeated {
+            let name = format!("{}.{}", self.name(name), shown(&key));
+            return Err(Invalid::new(name, ONCE));
+        }
         if items.too_many {
             return Err(Invalid::new(
                 self.name(name),
@@ -185,6 +200,14 @@ impl<'a> Fields<'a> {
         }
         Ok(items.items)
     }
+}
+
+/// A client's own words, as far as a message holds them.
+fn shown(text: &str) -> String {
+    text.chars()
+        .take(SHOWN)
+        .flat_map(char::escape_debug)
+        .collect()
 }
 
 /// A whole number as JSON Schema sees it: `2.0` is one.
@@ -211,7 +234,13 @@ struct ObjectVisitor {
     known: &'static [&'static str],
 }
 
-type Entries<'a> = (Vec<(&'static str, &'a RawValue)>, Option<String>);
+struct Entries<'a> {
+    entries: Vec<(&'static str, &'a RawValue)>,
+    /// The first that has no meaning.
+    unknown: Option<String>,
+    /// The first with a meaning that came again.
+    repeated: Option<&'static str>,
+}
 
 impl<'de> Visitor<'de> for ObjectVisitor {
     type Value = Entries<'de>;
@@ -221,23 +250,25 @@ impl<'de> Visitor<'de> for ObjectVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut entries: Vec<(&'static str, &'de RawValue)> = Vec::new();
-        let mut unknown = None;
+        let mut found = Entries {
+            entries: Vec::new(),
+            unknown: None,
+            repeated: None,
+        };
         while let Some(key) = map.next_key::<String>()? {
-            match self.known.iter().find(|known| **known == key) {
-                Some(known) => {
-                    let value = map.next_value()?;
-                    // Replaced, not added: one name a million times over is still one entry.
-                    entries.retain(|(name, _)| name != known);
-                    entries.push((known, value));
-                }
-                None => {
-                    map.next_value::<IgnoredAny>()?;
-                    unknown.get_or_insert(key);
-                }
+            let Some(known) = self.known.iter().find(|known| **known == key) else {
+                map.next_value::<IgnoredAny>()?;
+                found.unknown.get_or_insert(key);
+                continue;
+            };
+            let value = map.next_value()?;
+            if found.entries.iter().any(|(name, _)| name == known) {
+                found.repeated.get_or_insert(known);
+            } else {
+                found.entries.push((known, value));
             }
         }
-        Ok((entries, unknown))
+        Ok(found)
     }
 }
 
@@ -274,10 +305,46 @@ mod tests {
     fn null_and_absent_are_none() {
         assert_eq!(with(r#"{"text":null}"#, |f| f.string("text")), Ok(None));
         assert_eq!(with("{}", |f| f.string("text")), Ok(None));
-        assert_eq!(
-            with(r#"{"text":"a","text":"b"}"#, |f| f.string("text")),
-            Ok(Some("b".into()))
-        );
+    }
+
+    #[test]
+    fn what_is_given_twice_is_named() {
+        let field = |json| {
+            let read = |f: &Fields<'_>| {
+                f.object("inner", &["size"])?;
+                f.string_map("map")
+            };
+            let error = with(json, read).unwrap_err();
+            assert!(error.problem.contains("once"), "{}", error.problem);
+            error.field
+        };
+        assert_eq!(field(r#"{"text":"a","flag":true,"text":"a"}"#), "text");
+        assert_eq!(field(r#"{"text":null,"text":"a"}"#), "text");
+        assert_eq!(field(r#"{"text":"a","te\u0078t":"a"}"#), "text");
+        assert_eq!(field(r#"{"inner":{"size":1,"size":2}}"#), "inner.size");
+        assert_eq!(field(r#"{"map":{"a":"1","b":"","a":"1"}}"#), "map.a");
+        // What means nothing can't be lost.
+        let twice = r#"{"other":1,"other":2,"inner":{"x":1,"x":2}}"#;
+        let inner = with(twice, |f| Ok(f.object("inner", &["size"])?.is_some()));
+        assert_eq!(inner, Ok(true));
+    }
+
+    #[test]
+    fn half_a_character_is_told_from_another_type() {
+        let problem = |json, read: fn(&Fields<'_>) -> Result<(), Invalid>| {
+            let error = with(json, read).unwrap_err();
+            error.problem.contains("surrogate")
+        };
+        let text = |f: &Fields<'_>| f.string("text").map(drop);
+        let list = |f: &Fields<'_>| f.strings("list").map(drop);
+        let map = |f: &Fields<'_>| f.string_map("map").map(drop);
+        assert!(problem(r#"{"text":"a \ud800"}"#, text));
+        assert!(problem(r#"{"text":"\udc00"}"#, text));
+        assert!(problem(r#"{"list":["\ud800\u0041"]}"#, list));
+        assert!(problem(r#"{"map":{"a":"\ud800"}}"#, map));
+        assert!(!problem(r#"{"text":["\u0041"]}"#, text));
+        assert!(!problem(r#"{"list":["\u0041",1]}"#, list));
+        assert!(!problem(r#"{"text":1e999}"#, text));
     }
 
     #[test]

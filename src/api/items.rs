@@ -4,6 +4,7 @@
 use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -16,6 +17,8 @@ pub(super) struct Items<T> {
     pub items: T,
     /// There were more, which were not.
     pub too_many: bool,
+    /// The first name of an object that came again.
+    pub repeated: Option<String>,
 }
 
 impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for Items<Vec<T>> {
@@ -48,13 +51,18 @@ impl<'de, T: serde::Deserialize<'de>> Visitor<'de> for ItemsVisitor<Vec<T>> {
                     return Ok(Items {
                         items,
                         too_many: false,
+                        repeated: None,
                     });
                 }
             }
         }
         let too_many = seq.next_element::<IgnoredAny>()?.is_some();
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Items { items, too_many })
+        Ok(Items {
+            items,
+            too_many,
+            repeated: None,
+        })
     }
 }
 
@@ -66,20 +74,31 @@ impl<'de> Visitor<'de> for ItemsVisitor<BTreeMap<String, String>> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut items = BTreeMap::new();
+        let mut items: BTreeMap<String, String> = BTreeMap::new();
+        let mut repeated = None;
         while let Some((key, value)) = map.next_entry()? {
-            items.insert(key, value);
+            match items.entry(key) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(value);
+                }
+                Entry::Occupied(occupied) if repeated.is_none() => {
+                    repeated = Some(occupied.key().clone());
+                }
+                Entry::Occupied(_) => {}
+            }
             if items.len() > MAX_ITEMS {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 return Ok(Items {
                     items: BTreeMap::new(),
                     too_many: true,
+                    repeated: None,
                 });
             }
         }
         Ok(Items {
             items,
             too_many: false,
+            repeated,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The api process's HTTP side, and the only place that knows axum. [`run`] is called once privileges are gone.
 //!
 //! ```text
-//! server    connections           request_id  ids, error bodies, one log line
+//! server    connections           gone      whether their clients are    request_id  ids, error bodies, one log line
 //! routes    paths                 auth, body  extractors: who asks, what with
 //! runtimes, checkpoints, execs, files, images    handlers
 //! fields, create, exec_body       JSON → requests of `runtime` and `exec`
@@ -29,6 +29,7 @@ mod exec_view;
 mod execs;
 mod fields;
 mod files;
+mod gone;
 mod idempotency;
 mod images;
 mod items;

@@ -1,8 +1,8 @@
 //! Connections: accepting a bounded number of them, serving each, and ending them in order. A connection that becomes
 //! another protocol's (a WebSocket) stays one: it keeps its place, is waited for and ended like any other.
 
+use super::gone::Asked;
 use super::stream::Handover;
-use crate::sys::polled::register;
 use axum::Router;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -11,11 +11,11 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// A request's head must arrive, and an idle connection must be used again, within this time.
@@ -26,9 +26,6 @@ const SEND_WAIT_MS: u32 = 60_000;
 
 /// Most bytes of a request's head, and of what is read ahead for one connection.
 const HEAD_BYTES: usize = 64 * 1024;
-
-/// What a client that sends no more may still wait for: an answer that is nearly there.
-const GONE_WAIT: Duration = Duration::from_millis(20);
 
 /// Pause when the process has run out of descriptors: accepting again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -101,13 +98,13 @@ async fn serve(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool
     if let Err(error) = prepare(&stream) {
         tracing::debug!(%error, "setting socket options");
     }
-    let asked = Arc::new(Notify::new());
-    let gone = gone(stream.as_fd().try_clone_to_owned(), asked.clone());
+    let asked = Asked::default();
+    let gone = asked.clone().gone(stream.as_fd().try_clone_to_owned());
     let handover = Handover::new(stop.clone());
     let router = TowerToHyperService::new(router);
     let offered = handover.clone();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        asked.notify_one();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(|body| asked.note(body));
         request.extensions_mut().insert(offered.clone());
         router.call(request)
     });
@@ -117,6 +114,7 @@ async fn serve(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool
         .header_read_timeout(HEAD_WAIT)
         // Whether a client that sends no more is gone is ours to say.
         .half_close(true)
+        .max_header_size(HEAD_BYTES)
         .max_buf_size(HEAD_BYTES);
     let connection = builder
         .serve_connection(TokioIo::new(stream), service)
@@ -127,6 +125,8 @@ async fn serve(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool
         let mut stopping = false;
         loop {
             tokio::select! {
+                biased;
+                // First: whether a client has gone shows by what was not read although there was time.
                 served = &mut connection => break served,
                 // Dropping the connection drops what works for it.
                 () = &mut gone => return,
@@ -146,30 +146,6 @@ async fn serve(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool
             }
         }
     }
-}
-
-/// Resolves a moment after the client has sent its last byte, as far as can be seen, and something was asked for. hyper
-/// looks for that by reading and stops once there is something to read: a client that sends a further request, or
-/// anything, and hangs up would leave its command running. The kernel tells it by an event of its own (EPOLLRDHUP,
-/// epoll_ctl(2)), which needs a descriptor of its own.
-async fn gone(socket: std::io::Result<OwnedFd>, asked: Arc<Notify>) {
-    let closed = async {
-        let socket = register(socket?)?;
-        loop {
-            let mut guard = socket.readable().await?;
-            if guard.ready().is_read_closed() {
-                return Ok(());
-            }
-            guard.clear_ready();
-        }
-    };
-    let closed: std::io::Result<()> = closed.await;
-    if let Err(error) = closed {
-        tracing::debug!(%error, "watching a connection");
-        std::future::pending().await
-    }
-    asked.notified().await;
-    tokio::time::sleep(GONE_WAIT).await;
 }
 
 fn prepare(stream: &TcpStream) -> std::io::Result<()> {

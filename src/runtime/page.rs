@@ -109,7 +109,7 @@ pub struct Page<T> {
     pub next_cursor: Option<String>,
     /// Most items on the page.
     pub limit: usize,
-    /// Where in the whole list the page begins.
+    /// Where in the whole list the page begins; beyond its end where that was asked for.
     pub offset: usize,
     /// Length of the whole list.
     pub total: usize,
@@ -124,7 +124,7 @@ impl<T> Page<T> {
             Some(after) => all.partition_point(|item| id(item) <= *after),
             None => 0,
         };
-        let offset = start.saturating_add(request.offset).min(total);
+        let offset = start.saturating_add(request.offset);
         let rest = all.into_iter().skip(offset);
         let items: Vec<T> = rest.take(request.limit.unwrap_or(total)).collect();
         Self::of(items, offset, total, request, id)
@@ -226,6 +226,18 @@ mod tests {
             }
             prop_assert_eq!(seen, all);
         }
+    }
+
+    #[test]
+    fn beyond_the_end_is_where_it_was_asked_for() {
+        let all: Vec<Uuid> = (0..3).map(Uuid::from_u128).collect();
+        let request = PageRequest {
+            offset: 1000,
+            ..PageRequest::default()
+        };
+        let page = Page::cut(all, &request, |id| *id);
+        assert_eq!((page.items.len(), page.offset, page.total), (0, 1000, 3));
+        assert_eq!((page.next_offset(), page.next_cursor), (None, None));
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Store {
             Ok(ExecPage {
                 rows: rest.rows(&transaction, offset, limit)?,
                 total,
-                offset: (before + offset).min(total),
+                offset: before + offset,
             })
         })
         .await

@@ -1,7 +1,7 @@
 //! Clients that stall, vanish or send halves.
 
 use crate::needs;
-use crate::support::{alone, api, bound, eventually, in_uids, procs, runtime};
+use crate::support::{alone, api, bound, eventually, in_uids, procs, runtime, together};
 use serde_json::json;
 use std::net::{Shutdown, TcpStream};
 
@@ -76,6 +76,49 @@ fn a_client_that_sends_more_and_vanishes_takes_its_command_with_it() {
         "still there: {:?}",
         procs::with_arg(&marker)
     );
+}
+
+#[test]
+fn a_client_that_sends_far_ahead_and_vanishes_takes_its_command_with_it() {
+    needs!(Root);
+    let _turn = alone();
+    use std::io::Write;
+    let runtime = runtime();
+    let marker = procs::marker();
+    let body = json!({"command": "sleep", "args": [marker]}).to_string();
+    let mut stream = api().begin(&runtime.exec_path(), body.len() as u64, body.as_bytes());
+    assert!(
+        eventually(bound(5_000), || procs::with_arg(&marker).len() == 1),
+        "it never ran"
+    );
+    // More than the server reads and the kernel takes: the end stands behind it. The server may end the connection first.
+    let _ = stream.write_all(&[b'x'; 200_000]);
+    drop(stream);
+    assert!(
+        eventually(bound(100), || procs::with_arg(&marker).is_empty()),
+        "still there: {:?}",
+        procs::with_arg(&marker)
+    );
+}
+
+#[test]
+fn many_short_requests_at_once_are_all_answered() {
+    needs!(Root);
+    let _turn = together();
+    use std::io::{Read, Write};
+    const REQUESTS: usize = 5_000;
+    let mut stream = api().connect();
+    let mut sending = stream.try_clone().expect("a second handle");
+    let sender = std::thread::spawn(move || {
+        let requests = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(REQUESTS);
+        sending.write_all(requests.as_bytes()).expect("send them");
+        let last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        sending.write_all(last).expect("send the last");
+    });
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).expect("the answers");
+    assert_eq!(answers.matches(r#""status":"ok""#).count(), REQUESTS + 1);
+    sender.join().expect("no panic");
 }
 
 #[test]

@@ -167,6 +167,12 @@ fn without_a_limit_all_come_however_many() {
     let (rows, pagination) = list(&format!("runtime={}&offset=7", runtime.id));
     assert_eq!(ids(&rows), made[7..]);
     assert_eq!(pagination["offset"], 7);
+    let (rows, pagination) = list(&format!("runtime={}&offset=1000", runtime.id));
+    assert!(rows.is_empty(), "{rows:?}");
+    assert_eq!(
+        (&pagination["offset"], &pagination["has_more"]),
+        (&json!(1000), &json!(false))
+    );
 }
 
 #[test]

@@ -186,6 +186,50 @@ fn unknown_fields_are_422_with_the_nearest_name() {
 }
 
 #[test]
+fn what_is_given_twice_is_422_and_no_value_of_it_wins() {
+    needs!(Root);
+    let _turn = together();
+    let runtime = runtime();
+    for (field, body) in [
+        (
+            "timeout_secs",
+            r#"{"command":"true","timeout_secs":1,"timeout_secs":3600}"#,
+        ),
+        ("command", r#"{"command":"true","command":"true"}"#),
+        (
+            "limits.pids",
+            r#"{"command":"true","limits":{"pids":5,"pids":500}}"#,
+        ),
+        (
+            "env.A",
+            r#"{"command":"true","env":{"A":"1","B":"2","A":"3"}}"#,
+        ),
+    ] {
+        let path = runtime.exec_path();
+        let reply = api().post_bytes(&path, "application/json", body.as_bytes());
+        assert_invalid(&reply, field);
+        assert!(reply.text().contains("once"), "{}", reply.text());
+    }
+}
+
+#[test]
+fn text_that_is_no_unicode_is_422_saying_so() {
+    needs!(Root);
+    let _turn = together();
+    let runtime = runtime();
+    for (field, body) in [
+        ("command", r#"{"command":"id \ud800"}"#),
+        ("args", r#"{"command":"echo","args":["\udfff"]}"#),
+        ("env", r#"{"command":"env","env":{"A":"\ud800x"}}"#),
+    ] {
+        let path = runtime.exec_path();
+        let reply = api().post_bytes(&path, "application/json", body.as_bytes());
+        assert_invalid(&reply, field);
+        assert!(reply.text().contains("surrogate"), "{}", reply.text());
+    }
+}
+
+#[test]
 fn what_the_kernel_cannot_take_is_422_naming_its_field() {
     needs!(Root);
     let _turn = together();

@@ -320,6 +320,14 @@ fn paging_carries_six_keys_and_walks_everything() {
         }
     }
     assert_eq!(by_offset, everything);
+
+    let beyond = list("?limit=1&offset=100000");
+    assert_eq!(ids(&beyond), [""; 0]);
+    let expected = json!({
+        "next_cursor": null, "has_more": false, "limit": 1, "offset": 100_000, "total": everything.len(),
+        "next_offset": null,
+    });
+    assert_eq!(beyond["pagination"], expected);
 }
 
 #[test]

@@ -144,7 +144,7 @@ fn what_is_wrong_before_the_start_is_a_normal_error() {
     let _turn = together();
     let runtime = runtime();
     let accept = [
-        ("Accept", "application/json, text/event-stream;q=0.5"),
+        ("Accept", "application/json, text/event-stream"),
         ("Content-Type", "application/json"),
     ];
     let post = |api: &crate::support::Api, path: &str, body: Value| {
@@ -172,6 +172,14 @@ fn what_is_wrong_before_the_start_is_a_normal_error() {
     );
     let fine = post(api(), &path, json!({"command": "true"}));
     assert_eq!(fine.header("content-type"), "text/event-stream");
+    for accept in [
+        "text/event-stream;q=0",
+        "application/json, text/event-stream;q=0.1",
+    ] {
+        let headers = [("Accept", accept), ("Content-Type", "application/json")];
+        let reply = api().send("POST", &path, &headers, Some(br#"{"command":"true"}"#));
+        assert_eq!(reply.header("content-type"), "application/json", "{accept}");
+    }
     for detach in [false, true] {
         let body = json!({"command": "true", "cwd": "/no/such", "detach": detach});
         assert_invalid(&post(api(), &path, body), "cwd");

@@ -166,6 +166,23 @@ fn binary_messages_are_refused() {
 }
 
 #[test]
+fn a_client_whose_bytes_make_no_sense_any_more_is_let_go_at_once() {
+    needs!(Root);
+    let _turn = alone();
+    for length in [1 << 20, 16 << 20] {
+        let said = after(|ws| {
+            let _ = ws.socket.send(Message::text("x".repeat(length + 1)));
+            assert!(ws.step(), "no last word");
+            let since = Instant::now();
+            while ws.step() {}
+            let took = since.elapsed();
+            assert!(took < bound(1_000), "it was held for {took:?}");
+        });
+        assert_eq!(said.close, Some(1009), "{said:?}");
+    }
+}
+
+#[test]
 fn a_message_of_a_mebibyte_is_too_large_whole_or_in_pieces() {
     needs!(Root);
     let _turn = together();

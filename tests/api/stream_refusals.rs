@@ -7,6 +7,7 @@ use crate::support::{
 };
 use serde_json::{Value, json};
 use std::io::{Read, Write};
+use tungstenite::Message;
 
 const HANDSHAKE: &[(&str, &str)] = &[
     ("Connection", "keep-alive, Upgrade"),
@@ -127,6 +128,29 @@ fn an_unknown_field_of_start_is_named_with_the_nearest() {
             error["message"].as_str().expect("text").contains(near),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn a_start_that_gives_a_field_twice_is_refused() {
+    needs!(Root);
+    let _turn = together();
+    let runtime = runtime();
+    for (field, start) in [
+        (
+            "timeout_secs",
+            r#"{"type":"start","command":"true","timeout_secs":1,"timeout_secs":3600}"#,
+        ),
+        (
+            "env.A",
+            r#"{"type":"start","command":"true","env":{"A":"","A":""}}"#,
+        ),
+    ] {
+        let mut ws = Ws::open(api(), &runtime.stream_path());
+        ws.socket.send(Message::text(start)).expect("send it");
+        let said = ws.end();
+        assert_eq!(said.last["details"]["field"], field, "{said:?}");
+        assert_eq!(said.close, Some(1008));
     }
 }
 

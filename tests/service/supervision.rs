@@ -5,7 +5,9 @@ use crate::support::mounts::TestDir;
 use crate::support::server::Options;
 use crate::support::{Server, alone, bound, eventually, procs};
 use serde_json::json;
+use std::io::{Read, Write};
 use std::path::Path;
+use std::time::Instant;
 
 fn signal(pid: u32, signal: i32) {
     // SAFETY: kill(2) takes numbers only; the pid is a process of this test's own server.
@@ -95,4 +97,39 @@ fn an_api_process_that_hangs_does_not_keep_the_service_from_stopping() {
     // It waits half a minute before it takes the api process to be stuck.
     assert!(eventually(bound(60_000), gone), "it waits for ever");
     assert!(!server.stop().success(), "as if all had gone well");
+}
+
+#[test]
+fn an_upload_that_does_not_come_to_its_end_does_not_keep_the_service_from_stopping() {
+    needs!(Root);
+    let _turn = alone();
+    let mut config = tempfile::NamedTempFile::new().expect("make a file");
+    config.write_all(b"drain_secs = 1\n").expect("write it");
+    let server = Server::start(Options {
+        args: vec!["--config".into(), config.path().display().to_string()],
+        ..Options::default()
+    });
+    let mut stream = server.api.connect();
+    let head = format!(
+        "PUT /v1/runtimes/example/files?path=f HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+         Content-Length: 2000\r\n\r\nhalf",
+        server.api.token
+    );
+    stream.write_all(head.as_bytes()).expect("send the half");
+    let running = |server: &Server| {
+        let metrics = server.api.get("/metrics").text();
+        metrics.contains("cellblock_file_transfers_running 1")
+    };
+    assert!(
+        eventually(bound(5_000), || running(&server)),
+        "it never ran"
+    );
+    let since = Instant::now();
+    assert!(server.stop().success());
+    let took = since.elapsed();
+    // A second to drain, a second of silence.
+    assert!(took < bound(4_000), "stopping took {took:?}");
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
 }

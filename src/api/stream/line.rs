@@ -141,7 +141,7 @@ impl Line {
             let answer = async { while let Some(Ok(_)) = self.source.next().await {} };
             let _ = timeout(LINGER, answer).await;
         } else {
-            self.socket.drain(LINGER).await;
+            self.socket.end(LINGER).await;
         }
     }
 }

@@ -32,9 +32,11 @@ impl Socket {
         let _ = self.0.ready(Interest::PRIORITY).await;
     }
 
-    /// Reads and throws away what still comes, until the end or for so long. Closing with unread data would reset the
-    /// connection, and the client might lose what it was told last.
-    pub async fn drain(&self, most: Duration) {
+    /// Ends our side, and throws away what still comes until the client has ended its own, or for so long. Closing with
+    /// unread data would reset the connection, and the client might lose what it was told last.
+    pub async fn end(&self, most: Duration) {
+        // Without it the client would wait for us to end first (RFC 6455, section 7.1.1). An error is for the reads below.
+        let _ = rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Write);
         let mut scratch = [0; 4096];
         let read_on = async {
             loop {

@@ -16,8 +16,9 @@ use crate::api::openapi::schemas::record::{ExecFilter, ExecRecord, OutputRange};
 /// A command that runs for more than ten seconds is answered 200 before its end is known, with a space every five seconds
 /// ahead of the JSON; an error after that is the JSON of an error in that answer.
 ///
-/// With `Accept: text/event-stream` the answer is the command's output as it comes: the frames of the WebSocket that the
-/// server sends there, each as an event named by its `type`, and a comment in every ten seconds of silence. What can't be
+/// With `Accept: text/event-stream`, unless JSON is preferred there (`q`), the answer is the command's output as it comes: the
+/// frames of the WebSocket that the server sends there, each as an event named by its `type`, and a comment in every ten
+/// seconds of silence. What can't be
 /// started is refused as ever; what goes wrong later is an `error` event. `output_encoding` must be `base64` or left out then,
 /// and there can be no `Idempotency-Key`.
 #[utoipa::path(

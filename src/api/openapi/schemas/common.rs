@@ -28,7 +28,7 @@ pub struct Pagination {
     has_more: bool,
     /// Most items on this page.
     limit: u64,
-    /// Items before this page.
+    /// Where in the whole list this page begins.
     offset: u64,
     /// Items in the whole list.
     total: u64,

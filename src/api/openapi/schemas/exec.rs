@@ -3,7 +3,8 @@
 use super::common::Variables;
 use utoipa::ToSchema;
 
-/// A command. All but `command` may be left out or null; an unknown field is refused.
+/// A command. All but `command` may be left out or null; an unknown field is refused, and
+/// one that is given twice.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecRequest {
