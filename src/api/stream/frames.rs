@@ -249,9 +249,8 @@ mod tests {
             ClientFrame::Heartbeat
         );
         assert_eq!(
-            parse(r#" {"type":"stdin","type":"close_stdin"} "#).unwrap(),
-            ClientFrame::CloseStdin,
-            "the last of two counts"
+            parse(r#" {"type":"close_stdin"} "#).unwrap(),
+            ClientFrame::CloseStdin
         );
     }
 
@@ -261,6 +260,7 @@ mod tests {
         assert!(message("{").contains("frame is not valid JSON"));
         assert!(message("[]").contains("`frame`"));
         assert!(message(r#"{"type":"kill"}"#).contains("stdin"));
+        assert!(message(r#"{"type":"stdin","type":"close_stdin"}"#).contains("`type`"));
         let full = BASE64_STANDARD.encode(vec![0; MAX_STDIN]);
         assert!(parse(&format!(r#"{{"type":"stdin","data_base64":"{full}"}}"#)).is_ok());
         let more = BASE64_STANDARD.encode(vec![0; MAX_STDIN + 1]);
