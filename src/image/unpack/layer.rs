@@ -119,8 +119,14 @@ impl Layer<'_> {
         }
         let attributes = Attributes::of(entry, ids(entry)?);
         match entry.kind {
-            Kind::Device => return Err(Trouble::refused("is a device")),
-            Kind::Fifo => return Err(Trouble::refused("is a named pipe")),
+            Kind::Device => {
+                let reason = "is a device, which no image can have; leave it out (a command finds its own /dev)";
+                return Err(Trouble::refused(reason));
+            }
+            Kind::Fifo => {
+                let reason = "is a named pipe, which no image can have; leave it out";
+                return Err(Trouble::refused(reason));
+            }
             Kind::Unknown(flag) => {
                 let flag = flag.escape_ascii();
                 return Err(Trouble::refused(format!("is of the unknown type '{flag}'")));
