@@ -2,9 +2,9 @@
 
 use super::client::Answer;
 use super::fault::Fault;
-use super::manifest::Descriptor;
 use super::registry::Registry;
 use crate::image::digest::Digest;
+use crate::image::import::manifest::Descriptor;
 use crate::image::progress::{Progress, Step};
 use sha2::{Digest as _, Sha256};
 use std::fs::{File, OpenOptions};
