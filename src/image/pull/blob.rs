@@ -59,7 +59,8 @@ pub(super) fn fetch(
         if fetch.got >= mark + PROGRESS {
             tries = 0;
         }
-        mark = fetch.got;
+        // Of the furthest that it came: to begin again and to break again is no progress.
+        mark = mark.max(fetch.got);
         tries += 1;
         if !fault.is_passing() || tries == TRIES {
             return Err(fault);
