@@ -9,7 +9,8 @@ use crate::image::names::{check_name, check_rootfs};
 use crate::image::{HOST, ImageStore, host};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// What a name stands for; the file of the name.
@@ -61,7 +62,12 @@ impl ImageStore {
         let json = serde_json::to_vec(record).expect("paths were checked as UTF-8");
         let path = self.record_path(name);
         let new = self.directory.join(format!(".{name}.new"));
-        let written = std::fs::write(&new, json).map_err(io_error("write", &new));
+        // On the disk before it has its name: a record that a power cut emptied would keep all others from being told.
+        let written = File::create(&new).and_then(|mut file| {
+            file.write_all(&json)?;
+            file.sync_all()
+        });
+        let written = written.map_err(io_error("write", &new));
         // A link fails where the name is taken; a rename would replace it.
         let linked = written.and_then(|()| match std::fs::hard_link(&new, &path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

@@ -140,7 +140,10 @@ fn of_several_images_the_named_one_is_taken_and_of_several_machines_this_one() {
         "mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest, "size": index.len(),
         "annotations": { "io.containerd.image.name": "registry.example/team/second:2" },
     });
-    write_index(&layout, &[first, second]);
+    // What another program understands does not stand in the way.
+    let odd =
+        json!({ "mediaType": "x/y", "digest": format!("sha512:{}", "0".repeat(128)), "size": 1 });
+    write_index(&layout, &[odd, first, second]);
 
     let text = failed(&place.import("x", &layout, &[]));
     for part in [

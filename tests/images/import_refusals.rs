@@ -89,7 +89,7 @@ fn a_layout_that_lies_is_refused() {
                     index["manifests"][0]["digest"] = "sha256:../../../etc/shadow".into()
                 });
             },
-            "is not a digest",
+            "names nothing that is understood",
         ),
         (
             "another type",

@@ -257,6 +257,22 @@ fn a_blob_that_always_breaks_is_given_up() {
 }
 
 #[test]
+fn a_blob_that_gets_no_further_than_before_is_given_up() {
+    needs!(Root);
+    let image = Image::new(3_000_000);
+    let (good, path) = (image.clone(), image.layer_path());
+    // More than the least progress each second time, and never more in all.
+    let registry = Registry::start(move |seen| match (seen.path == path, seen.before) {
+        (true, 0 | 2 | 4) => Reply::new(200, good.layer.clone()).cut(2_500_000),
+        (true, 1 | 3 | 5) => Reply::new(200, good.layer.clone()).cut(1_200_000),
+        _ => good.reply(seen),
+    });
+    let place = Place::new();
+    let pulled = place.pull(&format!("{}/team/app", registry.address), &[]);
+    pulled.refused(&["broke", &Digest::of(&image.layer).to_string()]);
+}
+
+#[test]
 fn a_busy_registry_is_asked_again_when_it_wants_and_not_for_ever() {
     needs!(Root);
     let image = Image::new(1000);

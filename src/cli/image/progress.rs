@@ -32,13 +32,14 @@ impl Progress for Shown {
         let (bar, template) = match total {
             Some(total) => (
                 ProgressBar::new(total),
-                "{msg:32} {bar:30} {binary_bytes:>11} of {binary_total_bytes} {eta:>5}",
+                "{msg:24!} {wide_bar} {binary_bytes:>11} of {binary_total_bytes:>10} {eta:>5}",
             ),
             None => (
                 ProgressBar::no_length(),
-                "{msg:32} {spinner} {binary_bytes:>11}",
+                "{msg:24!} {spinner} {binary_bytes:>11}",
             ),
         };
+        // On one line of 80 columns: a longer one is drawn on two.
         let style = ProgressStyle::with_template(template).expect("a valid template");
         let bar = bars.add(
             bar.with_style(style.progress_chars("=> "))

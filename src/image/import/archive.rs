@@ -10,6 +10,9 @@ use std::path::Path;
 const BLOCK: u64 = 512;
 /// Most files of an archive of images. What has more is taken for a root file system.
 const MAX_FILES: usize = 65_536;
+/// Longest name that is remembered, and longest target of a link: a document that names a file says less. Else an archive
+/// of a few packed MiB would be gigabytes of names in memory.
+const MAX_NAME: usize = 1024;
 /// Most bytes of a header that goes before another one: a long name, attributes.
 const MAX_EXTENSION: u64 = 1 << 20;
 /// How many links may lead to a file.
@@ -109,7 +112,8 @@ pub fn look(file: &File, path: &Path) -> Result<Looked, ImportError> {
                 b'5' => None,
                 _ => return Ok(Looked::Other),
             };
-            if let Some(entry) = entry {
+            let fits = name.len() <= MAX_NAME && target.len() <= MAX_NAME;
+            if let Some(entry) = entry.filter(|_| fits) {
                 index.insert(name, entry);
             }
             if index.len() > MAX_FILES {
@@ -316,6 +320,22 @@ mod tests {
         for name in ["b/loop", "b/out", "b/root", "a", "nothing"] {
             assert_eq!(index.place(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn names_that_no_document_says_are_not_remembered() {
+        let long = "n".repeat(MAX_NAME + 1);
+        let mut bytes = Vec::new();
+        entry(&mut bytes, "a", Kind::File(1, &mut &b"x"[..]));
+        entry(&mut bytes, &long, Kind::File(1, &mut &b"x"[..]));
+        entry(&mut bytes, "link", Kind::Hardlink(long.as_bytes()));
+        entry(&mut bytes, &long[1..], Kind::File(1, &mut &b"x"[..]));
+        tar::end(&mut bytes).unwrap();
+        let Looked::Files(index) = look_at(&bytes).unwrap() else {
+            panic!("not taken for files")
+        };
+        assert_eq!(index.0.len(), 2);
+        assert!(index.place(&long[1..]).is_some());
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub const MAX_LAYERS: usize = 127;
 const MAX_VARIABLE_NAME: usize = 128;
 const MAX_VARIABLE: usize = 8192;
 const MAX_ENVIRONMENT: usize = 64 << 10;
+/// How many variables that are left out are named; a configuration has room for a million.
+const MAX_NAMED: usize = 16;
 
 #[derive(Deserialize)]
 struct Document {
@@ -108,16 +110,26 @@ fn environment(
     progress: &dyn Progress,
 ) -> Result<BTreeMap<String, String>, String> {
     let mut kept = BTreeMap::new();
+    let mut left_out: usize = 0;
     for variable in variables {
         let (name, value) = variable.split_once('=').unwrap_or((&variable, ""));
         if is_variable(name) && value.len() <= MAX_VARIABLE && !value.contains(['\0', '\r', '\n']) {
             kept.insert(name.to_owned(), value.to_owned());
         } else {
-            progress.note(&format!(
-                "environment variable {} of the image is left out: runtimes can't have it",
-                shown(name)
-            ));
+            left_out += 1;
+            if left_out <= MAX_NAMED {
+                progress.note(&format!(
+                    "environment variable {} of the image is left out: runtimes can't have it",
+                    shown(name)
+                ));
+            }
         }
+    }
+    if left_out > MAX_NAMED {
+        let more = left_out - MAX_NAMED;
+        progress.note(&format!(
+            "{more} more of its environment variables are left out"
+        ));
     }
     let all: usize = kept
         .iter()
@@ -167,4 +179,42 @@ pub fn made_up(diff_id: Digest, platform: &Platform) -> Vec<u8> {
         document["variant"] = variant.as_str().into();
     }
     serde_json::to_vec(&document).expect("plain values")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::progress::{Silent, Step};
+    use std::cell::RefCell;
+
+    #[derive(Default)]
+    struct Notes(RefCell<Vec<String>>);
+
+    impl Progress for Notes {
+        fn begin(&self, _: &str, _: Option<u64>) -> Box<dyn Step + '_> {
+            Box::new(Silent)
+        }
+
+        fn note(&self, text: &str) {
+            self.0.borrow_mut().push(text.to_owned());
+        }
+    }
+
+    #[test]
+    fn a_flood_of_wrong_variables_is_no_flood_of_notes() {
+        let notes = Notes::default();
+        let mut all: Vec<String> = (0..10_000).map(|n| format!("\u{1b}[2J{n}=x")).collect();
+        all.push("GOOD=1".to_owned());
+        assert_eq!(environment(all, &notes).unwrap()["GOOD"], "1");
+        let notes = notes.0.into_inner();
+        assert_eq!(notes.len(), MAX_NAMED + 1);
+        assert_eq!(
+            notes[MAX_NAMED],
+            "9984 more of its environment variables are left out"
+        );
+        assert!(
+            notes.iter().all(|note| !note.contains('\u{1b}')),
+            "{notes:?}"
+        );
+    }
 }

@@ -75,16 +75,6 @@ pub enum ImportError {
         /// Their names.
         choices: Vec<String>,
     },
-    /// The source has the image for other machines.
-    #[error("{what}: none for {wanted}; choose one with --platform:{}", lines(.choices))]
-    Platform {
-        /// What has several.
-        what: String,
-        /// What was looked for.
-        wanted: String,
-        /// What there is.
-        choices: Vec<String>,
-    },
     /// A file operation failed.
     #[error("{operation} {}", .path.display())]
     Io {
@@ -120,12 +110,12 @@ pub(super) fn io_error<'a, E: Into<io::Error>>(
 /// A text of a stranger's as it may be shown on a terminal.
 pub(crate) fn shown(text: &str) -> String {
     const MOST: usize = 200;
-    let mut shown: String = text
-        .chars()
-        .take(MOST)
-        .collect::<String>()
-        .escape_debug()
-        .to_string();
+    let escape = |c: char| match c {
+        // They do nothing on a terminal, and parsers' messages are full of them.
+        '"' | '\'' => vec![c],
+        _ => c.escape_debug().collect(),
+    };
+    let mut shown: String = text.chars().take(MOST).flat_map(escape).collect();
     if text.chars().nth(MOST).is_some() {
         shown.push('…');
     }

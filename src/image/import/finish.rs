@@ -163,6 +163,10 @@ fn unpack(
         what: what.to_owned(),
         source,
     })?;
+    // It was read to its end; what was told last was a while before.
+    if let Some(length) = length {
+        step.at(length);
+    }
     used.bytes += bytes;
     used.entries += entries;
     Ok(LayerRecord {

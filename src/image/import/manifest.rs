@@ -1,5 +1,5 @@
 //! The documents between a name and the layers: an index of manifests, and a manifest. Both are untrusted: bounded, and of
-//! the type that they come as.
+//! the type that they come as. Layouts ([`super::oci`]) and registries ([`crate::image::pull`]) have the same.
 
 use crate::image::digest::Digest;
 use crate::image::import::Platform;
@@ -38,7 +38,7 @@ const LAYER: [&str; 5] = [
 /// Words in the types of layers that may not be distributed with their image.
 const FOREIGN: [&str; 2] = [".foreign.", ".nondistributable."];
 
-/// Content and where it stands in a registry.
+/// Content, and what it is said to be.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
@@ -66,6 +66,11 @@ pub(crate) struct Manifest {
     pub(crate) layers: Vec<Descriptor>,
 }
 
+/// The types to ask a registry for, as an `Accept` header.
+pub(crate) fn accept() -> String {
+    [MANIFEST, INDEX].concat().join(", ")
+}
+
 /// All fields of either kind, so that a text which could pass for both is seen.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -84,9 +89,20 @@ struct Raw {
 /// An entry of an index; one that is not understood is not offered.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Entry {
+pub(crate) enum Entry {
     Known(Descriptor),
     Other(serde::de::IgnoredAny),
+}
+
+impl Entry {
+    /// What of an index is understood.
+    pub(crate) fn known(entries: Vec<Entry>) -> Vec<Descriptor> {
+        let known = entries.into_iter().filter_map(|entry| match entry {
+            Entry::Known(descriptor) => Some(descriptor),
+            Entry::Other(_) => None,
+        });
+        known.collect()
+    }
 }
 
 /// Reads what came as `content_type`.
@@ -96,12 +112,12 @@ pub(crate) fn parse(content_type: &str, bytes: &[u8]) -> Result<Document, String
     let is = |types: &[&str]| types.contains(&content_type.as_str());
     if !is(&INDEX) && !is(&MANIFEST) {
         return Err(format!(
-            "what comes is of type {content_type:?}, which is no manifest of an image (version 1 of the format is not \
-             supported)"
+            "what comes is of type \"{}\", which is no manifest of an image (version 1 of the format is not supported)",
+            shown(&content_type)
         ));
     }
     let raw: Raw = serde_json::from_slice(bytes)
-        .map_err(|error| format!("what comes is no manifest: {error}"))?;
+        .map_err(|error| format!("what comes is no manifest: {}", shown(&error.to_string())))?;
     // One text must not be an index for one reader and a manifest for another, with one digest.
     let types_differ = raw
         .media_type
@@ -113,13 +129,7 @@ pub(crate) fn parse(content_type: &str, bytes: &[u8]) -> Result<Document, String
         ));
     }
     match (raw.manifests, raw.config, raw.layers) {
-        (Some(manifests), None, None) if is(&INDEX) => {
-            let known = manifests.into_iter().filter_map(|entry| match entry {
-                Entry::Known(descriptor) => Some(descriptor),
-                Entry::Other(_) => None,
-            });
-            Ok(Document::Index(known.collect()))
-        }
+        (Some(manifests), None, None) if is(&INDEX) => Ok(Document::Index(Entry::known(manifests))),
         (None, Some(config), Some(layers)) if is(&MANIFEST) => {
             let manifest = Manifest { config, layers };
             manifest.check()?;
@@ -135,8 +145,8 @@ impl Manifest {
     fn check(&self) -> Result<(), String> {
         if !CONFIG.contains(&self.config.media_type.as_str()) {
             return Err(format!(
-                "this is no image of a root file system: its configuration is of type {:?}",
-                self.config.media_type
+                "this is no image of a root file system: its configuration is of type \"{}\"",
+                shown(&self.config.media_type)
             ));
         }
         if self.config.size > MAX_JSON {
@@ -154,15 +164,17 @@ impl Manifest {
                 .any(|foreign| layer.media_type.contains(foreign))
             {
                 return Err(format!(
-                    "its layer {} is a foreign one (type {:?}): such layers are not part of the image and are fetched from \
+                    "its layer {} is a foreign one (type \"{}\"): such layers are not part of the image and are fetched from \
                      elsewhere, which is not done here",
-                    layer.digest, layer.media_type
+                    layer.digest,
+                    shown(&layer.media_type)
                 ));
             }
             if !LAYER.contains(&layer.media_type.as_str()) {
                 return Err(format!(
-                    "its layer {} is of type {:?}, which can't be unpacked",
-                    layer.digest, layer.media_type
+                    "its layer {} is of type \"{}\", which can't be unpacked",
+                    layer.digest,
+                    shown(&layer.media_type)
                 ));
             }
         }
@@ -205,8 +217,8 @@ pub(crate) fn choose<'a>(
     };
     if !MANIFEST.contains(&chosen.media_type.as_str()) {
         return Err(format!(
-            "its entry for {wanted} is of type {:?}",
-            chosen.media_type
+            "its entry for {wanted} is of type \"{}\"",
+            shown(&chosen.media_type)
         ));
     }
     Ok(chosen)
@@ -233,3 +245,7 @@ fn fit(wanted: &Platform, offered: &Platform) -> Option<u8> {
         None => (offered == common).then_some(1),
     }
 }
+
+#[cfg(test)]
+#[path = "manifest_tests.rs"]
+mod tests;

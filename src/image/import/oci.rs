@@ -4,7 +4,7 @@
 use crate::image::import::blobs::{Blobs, place_of};
 use crate::image::import::docker::{is_named, no_choice};
 use crate::image::import::error::{ImportError, shown};
-use crate::image::import::manifest::{self, Descriptor, Document, Manifest};
+use crate::image::import::manifest::{self, Descriptor, Document, Entry, Manifest};
 use crate::image::import::{LayerBlob, Platform, Request};
 use serde::Deserialize;
 
@@ -24,7 +24,7 @@ const ATTESTATION: &str = "vnd.docker.reference.type";
 #[derive(Deserialize)]
 struct Index {
     #[serde(default)]
-    manifests: Vec<Descriptor>,
+    manifests: Vec<Entry>,
 }
 
 /// Configuration and layers of the image that `reference` names, or of the only one, for the machine that is asked for.
@@ -39,7 +39,13 @@ pub fn read(
             reason: format!("is no index of images: {}", shown(&error.to_string())),
         })?;
     let wanted = request.platform.cloned().unwrap_or_else(Platform::here);
-    let start = choose(&index.manifests, reference, &wanted, blobs)?;
+    let entries = index.manifests.len();
+    let known = Entry::known(index.manifests);
+    if known.is_empty() && entries > 0 {
+        let reason = "names nothing that is understood; digests must be sha256 ones".to_owned();
+        return Err(malformed(INDEX, reason));
+    }
+    let start = choose(&known, reference, &wanted, blobs)?;
     let manifest = follow(blobs, start, &wanted)?;
     let config = blobs.document(&manifest.config.digest, manifest.config.size)?;
     let layers = manifest.layers.iter();

@@ -250,6 +250,7 @@ fn expand(
         what: path.display().to_string(),
         source,
     })?;
+    step.at(length);
     Ok(expanded)
 }
 

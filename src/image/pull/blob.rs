@@ -2,9 +2,9 @@
 
 use super::client::Answer;
 use super::fault::Fault;
-use super::manifest::Descriptor;
 use super::registry::Registry;
 use crate::image::digest::Digest;
+use crate::image::import::manifest::Descriptor;
 use crate::image::progress::{Progress, Step};
 use sha2::{Digest as _, Sha256};
 use std::fs::{File, OpenOptions};
@@ -59,7 +59,8 @@ pub(super) fn fetch(
         if fetch.got >= mark + PROGRESS {
             tries = 0;
         }
-        mark = fetch.got;
+        // Of the furthest that it came: to begin again and to break again is no progress.
+        mark = mark.max(fetch.got);
         tries += 1;
         if !fault.is_passing() || tries == TRIES {
             return Err(fault);

@@ -6,7 +6,6 @@
 //!     client       one request, with a few tries → answer
 //!     registry     GET in a repository: challenge, token, redirects
 //!     token        the token service
-//!     manifest     index → manifest
 //!     blob         a blob → file, verified
 //!     fault        all that can go wrong with a registry, with its own words (said)
 //!
@@ -20,7 +19,6 @@ mod challenge;
 mod client;
 mod credentials;
 mod fault;
-mod manifest;
 mod origin;
 mod reference;
 mod registry;
@@ -35,13 +33,13 @@ pub use reference::{NotAReference, Reference, Version};
 pub use said::Said;
 
 use crate::image::digest::Digest;
+use crate::image::import::manifest::{self, Document, Manifest};
 use crate::image::import::{
     ImportError, Imported, LayerBlob, Platform, Request, Staging, config, finish,
 };
 use crate::image::names::check_name;
 use crate::image::progress::Silent;
 use credentials::Credentials;
-use manifest::{Document, Manifest};
 use registry::Registry;
 use std::path::Path;
 use std::time::Duration;

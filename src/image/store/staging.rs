@@ -125,11 +125,16 @@ impl Drop for Staging {
     }
 }
 
-/// Locks a directory unless another process has.
+/// Locks a directory unless another process has, or has just removed it: an import that ends does so without the store's
+/// lock.
 pub(super) fn lock(path: &Path) -> Result<Option<Flock<File>>, ImageError> {
-    let file = File::open(path).map_err(io_error("open", path))?;
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(io_error("open", path))?,
+    };
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(lock)),
+        // Its name is gone before its lock is, and no other directory gets that name.
+        Ok(lock) => Ok(path.exists().then_some(lock)),
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, errno)) => Err(io_error("lock", path)(errno.into())),
     }
@@ -140,4 +145,18 @@ pub(super) fn make(path: &Path) -> Result<(), ImageError> {
     let mut builder = DirBuilder::new();
     let made = builder.recursive(true).mode(0o700).create(path);
     made.map_err(io_error("create", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_import_that_has_just_ended_is_no_leftover() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("import");
+        assert!(lock(&path).unwrap().is_none());
+        make(&path).unwrap();
+        assert!(lock(&path).unwrap().is_some());
+    }
 }

@@ -59,7 +59,7 @@ fn a_text_that_passes_for_index_and_manifest_is_neither() {
 
 #[test]
 fn what_can_not_be_unpacked_is_refused_before_it_is_fetched() {
-    let wrong: [(&str, Value, &str); 4] = [
+    let wrong: [(&str, Value, &str); 5] = [
         (
             "config",
             descriptor("application/vnd.cncf.helm.config.v1+json"),
@@ -70,6 +70,11 @@ fn what_can_not_be_unpacked_is_refused_before_it_is_fetched() {
             json!([descriptor(
                 "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
             )]),
+            "is a foreign one",
+        ),
+        (
+            "layers",
+            json!([descriptor("application/x-squashfs")]),
             "can't be unpacked",
         ),
         (
@@ -88,6 +93,19 @@ fn what_can_not_be_unpacked_is_refused_before_it_is_fetched() {
         document[key] = value;
         let error = parsed(MANIFEST[0], &document).unwrap_err();
         assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn words_of_a_document_are_escaped_and_cut() {
+    let long = format!("\u{1b}[2J{}", "x".repeat(100_000));
+    let mut strange = [manifest(), manifest(), manifest()];
+    strange[0]["config"] = descriptor(&long);
+    strange[1]["layers"] = json!([descriptor(&long)]);
+    strange[2]["config"]["digest"] = json!(long);
+    for document in strange {
+        let error = parsed(MANIFEST[0], &document).unwrap_err();
+        assert!(error.len() < 500 && !error.contains('\u{1b}'), "{error}");
     }
 }
 
