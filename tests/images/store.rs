@@ -217,7 +217,7 @@ fn what_is_referred_to_stays_and_what_is_not_goes() {
     fs::remove_file(path(records[0].0)).expect("remove");
     fs::remove_file(path(records[2].0)).expect("remove");
     let text = succeeded(&place.cellblock(&["prune"]));
-    assert!(text.starts_with("1 images and 1 layers deleted"), "{text}");
+    assert!(text.starts_with("1 image and 1 layer deleted"), "{text}");
     assert_eq!(place.stored("layers"), [Digest::of(&image.layers[0]).hex()]);
     succeeded(&place.cellblock(&["rm", "other"]));
     place.assert_empty("removed");

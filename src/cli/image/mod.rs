@@ -245,5 +245,11 @@ fn told(freed: &Freed) -> String {
         bytes,
     } = freed;
     let size = show::size(*bytes);
-    format!("{images} images and {layers} layers deleted, {size} freed ({bytes} bytes)")
+    let (images, layers) = (counted(*images, "image"), counted(*layers, "layer"));
+    format!("{images} and {layers} deleted, {size} freed ({bytes} bytes)")
+}
+
+fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }

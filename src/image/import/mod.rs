@@ -1,13 +1,15 @@
 //! Import of images: whatever they come from, layers and a configuration end up in the store.
 //!
-//!     source        what a path is: a directory, an archive of images, a layout, an archive of one root file system
-//!     directory     a directory → one layer, as a tar stream (`tar`)
-//!     archive       the outer tar of `docker save` and of OCI layouts: where its files lie
-//!     blobs         reading of a layout's files, in a directory or an archive
-//!     docker, oci   what the files of either form say → configuration and layers (`manifest`)
-//!     platform      which machine an image is for
-//!     config        the image's configuration → what the store keeps of it
-//!     finish        layers → unpacked, checked, committed; the pull of images ends in it too
+//! ```text
+//! source        what a path is: a directory, an archive of images, a layout, an archive of one root file system
+//! directory     a directory → one layer, as a tar stream (`tar`)
+//! archive       the outer tar of `docker save` and of OCI layouts: where its files lie
+//! blobs         reading of a layout's files, in a directory or an archive
+//! docker, oci   what the files of either form say → configuration and layers (`manifest`)
+//! platform      which machine an image is for
+//! config        the image's configuration → what the store keeps of it
+//! finish        layers → unpacked, checked, committed; the pull of images ends in it too
+//! ```
 //!
 //! Nothing of a layer is parsed here: [`crate::image::unpack`] does that, confined. JSON documents and the headers of an
 //! outer tar are, and their sizes are bounded.

@@ -1,13 +1,15 @@
 //! Pulling an image out of a registry (OCI distribution specification, and Docker's older names of the same things).
 //!
-//!     reference    HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]
-//!     credentials  the environment or a file (auth_file) → who we are
-//!     origin       where a request goes, and where a redirect may lead
-//!     client       one request, with a few tries → answer
-//!     registry     GET in a repository: challenge, token, redirects
-//!     token        the token service
-//!     blob         a blob → file, verified
-//!     fault        all that can go wrong with a registry, with its own words (said)
+//! ```text
+//! reference    HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]
+//! credentials  the environment or a file (auth_file) → who we are
+//! origin       where a request goes, and where a redirect may lead
+//! client       one request, with a few tries → answer
+//! registry     GET in a repository: challenge, token, redirects
+//! token        the token service
+//! blob         a blob → file, verified
+//! fault        all that can go wrong with a registry, with its own words (said)
+//! ```
 //!
 //! Nothing that a registry says is believed: documents are bounded and of the type that they come as, what a digest names
 //! has that digest and the promised size, and nobody but the registry and its token service sees credentials. The layers'

@@ -1,8 +1,10 @@
 //! Staging directories: all that an import makes until it is complete. `staging/<uuid>/` holds
 //!
-//!     blobs/       what was fetched or copied, by digest
-//!     layers/      unpacked layers, as they will be in the store
-//!     uses/        empty files named by layers of the store that this import relies on: they are not removed meanwhile
+//! ```text
+//! blobs/       what was fetched or copied, by digest
+//! layers/      unpacked layers, as they will be in the store
+//! uses/        empty files named by layers of the store that this import relies on: they are not removed meanwhile
+//! ```
 //!
 //! The directory itself is locked (flock) by the process that works in it, so that one without a lock is a leftover,
 //! whatever ended that process.
