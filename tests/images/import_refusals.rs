@@ -36,7 +36,7 @@ fn a_layout_that_lies_is_refused() {
     let place = Place::new();
     let image = Image::sample(&place);
     type Break = fn(&Path);
-    let cases: [(&str, Break, &str); 8] = [
+    let cases: [(&str, Break, &str); 9] = [
         (
             "other bytes",
             |layout| {
@@ -80,7 +80,28 @@ fn a_layout_that_lies_is_refused() {
                     index["manifests"][0]["size"] = 1.into()
                 });
             },
-            "its digest is",
+            "1 were promised",
+        ),
+        (
+            "another size of a layer",
+            |layout| {
+                let index = layout.join("index.json");
+                let name = |digest: &Digest| layout.join("blobs/sha256").join(digest.hex());
+                edit(&index, |index| {
+                    let descriptor = &mut index["manifests"][0];
+                    let digest = descriptor["digest"].as_str().expect("a digest").parse();
+                    let manifest = name(&digest.expect("a digest"));
+                    edit(&manifest, |manifest| {
+                        manifest["layers"][0]["size"] = 7.into()
+                    });
+                    let bytes = fs::read(&manifest).expect("read");
+                    let digest = Digest::of(&bytes);
+                    fs::rename(manifest, name(&digest)).expect("rename");
+                    descriptor["digest"] = digest.to_string().into();
+                    descriptor["size"] = bytes.len().into();
+                });
+            },
+            "7 were promised",
         ),
         (
             "a digest that is a path",

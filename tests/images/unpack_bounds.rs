@@ -104,6 +104,24 @@ fn files_that_come_to_too_much_are_refused_one_by_one_and_together() {
 }
 
 #[test]
+fn holes_count_in_the_ratio_of_the_whole_layer() {
+    needs!(Root);
+    let sparse = Tar::new().sparse("holes", GIB, &[(GIB - 1, b"x")]).end();
+    let refused = Place::new().unpack(&gzip(&sparse)).expect_err("too much");
+    assert!(refused.to_string().contains("200 times"), "{refused}");
+    // What comes later may make up for it.
+    let bytes: Vec<u8> = (0..8 * MIB as u32)
+        .map(|n| (n.wrapping_mul(2654435761) >> 24) as u8)
+        .collect();
+    let much = Tar::new()
+        .sparse("holes", GIB, &[(GIB - 1, b"x")])
+        .file("much", &bytes);
+    Place::new()
+        .unpack(&much.end())
+        .expect("the ratio is right in the end");
+}
+
+#[test]
 fn too_many_entries_are_refused() {
     needs!(Root);
     let bounds = Bounds {

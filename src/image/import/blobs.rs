@@ -15,6 +15,17 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+/// Whether a file is as long as its descriptor says.
+pub(super) fn check_size(name: &str, promised: u64, found: u64) -> Result<(), ImportError> {
+    if promised == found {
+        return Ok(());
+    }
+    Err(ImportError::Malformed {
+        what: shown(name),
+        reason: format!("has {found} bytes; {promised} were promised"),
+    })
+}
+
 /// A source that has files.
 #[derive(Debug)]
 pub struct Blobs {
@@ -80,7 +91,8 @@ impl Blobs {
         let name = place_of(digest);
         let bytes = self.json(&name)?;
         let found = Digest::of(&bytes);
-        if found != *digest || bytes.len() as u64 != size {
+        check_size(&name, size, bytes.len() as u64)?;
+        if found != *digest {
             return Err(ImportError::WrongDigest {
                 what: name,
                 wanted: *digest,

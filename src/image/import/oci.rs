@@ -1,7 +1,7 @@
 //! An OCI image layout (image-spec, image-layout.md): `index.json` leads by digests to manifests, those to configurations and
 //! layers, all of it in `blobs/`.
 
-use crate::image::import::blobs::{Blobs, place_of};
+use crate::image::import::blobs::{Blobs, check_size, place_of};
 use crate::image::import::docker::{is_named, no_choice};
 use crate::image::import::error::{ImportError, shown};
 use crate::image::import::manifest::{self, Descriptor, Document, Entry, Manifest};
@@ -50,13 +50,14 @@ pub fn read(
     let config = blobs.document(&manifest.config.digest, manifest.config.size)?;
     let layers = manifest.layers.iter();
     let layers = layers.map(|layer| {
-        blobs.layer(
-            &place_of(&layer.digest),
-            Some(&layer.digest),
-            request.progress,
-        )
+        let name = place_of(&layer.digest);
+        let blob = blobs.layer(&name, Some(&layer.digest), request.progress)?;
+        if let LayerBlob::File { length, .. } = blob {
+            check_size(&name, layer.size, length)?;
+        }
+        Ok(blob)
     });
-    Ok((config, layers.collect::<Result<_, _>>()?))
+    Ok((config, layers.collect::<Result<_, ImportError>>()?))
 }
 
 fn choose<'a>(

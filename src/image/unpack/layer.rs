@@ -28,6 +28,8 @@ struct Layer<'a> {
     bounds: &'a Bounds,
     tree: Tree,
     bytes: u64,
+    /// Those of them that are the holes of sparse files.
+    holes: u64,
     entries: u64,
     /// Times of directories, which are set when nothing more is put into them.
     times: BTreeMap<names::Path, (i64, u32)>,
@@ -46,6 +48,7 @@ pub fn unpack(
         bounds,
         tree: Tree::new(root),
         bytes: 0,
+        holes: 0,
         entries: 0,
         times: BTreeMap::new(),
         opaque: BTreeSet::new(),
@@ -69,7 +72,7 @@ pub fn unpack(
     layer.set_times().map_err(after)?;
     let (diff_id, _) = archive
         .into_stream()
-        .finish()
+        .finish(layer.holes)
         .map_err(|e| after(e.into()))?;
     let unpacked = Unpacked {
         diff_id,
@@ -137,6 +140,7 @@ impl Layer<'_> {
             Kind::File => {}
         }
         self.add_bytes(entry.size)?;
+        self.holes += entry.holes();
         self.add_bytes(attributes.xattr_bytes())?;
         self.make_parents(path)?;
         self.make_room(path)?;

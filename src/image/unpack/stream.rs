@@ -102,10 +102,13 @@ impl Stream {
         })
     }
 
-    /// Reads what is left, and tells the digest and the number of all bytes.
-    pub fn finish(mut self) -> io::Result<(Digest, u64)> {
+    /// Reads what is left, and tells the digest and the number of all bytes. What was made of them holds so many bytes of
+    /// nothing beside, which are unpacked ones too.
+    pub fn finish(mut self, holes: u64) -> io::Result<(Digest, u64)> {
         let mut buffer = vec![0; PIECE];
         while self.read(&mut buffer)? > 0 {}
+        self.unpacked = self.unpacked.saturating_add(holes);
+        self.check()?;
         Ok((Digest::finish(self.hash), self.unpacked))
     }
 

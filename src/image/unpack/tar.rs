@@ -58,6 +58,18 @@ pub struct Entry {
     pub pieces: Option<Vec<Piece>>,
 }
 
+impl Entry {
+    /// Bytes of the file that the archive does not hold.
+    pub fn holes(&self) -> u64 {
+        let pieces = self.pieces.iter().flatten();
+        let held: u64 = pieces.map(|(_, length)| length).sum();
+        match self.pieces {
+            Some(_) => self.size.saturating_sub(held),
+            None => 0,
+        }
+    }
+}
+
 /// A failure, and the entry that it belongs to where one had begun.
 pub type Named<T> = std::result::Result<T, (Option<Vec<u8>>, Trouble)>;
 

@@ -100,7 +100,7 @@ fn resolve(user: &str, passwd: &str, group: &str) -> Result<ImageUser> {
     let uid = account.as_ref().map(|account| account.uid).or(number);
     let missing = |what: &str, file: &str| {
         Trouble::refused(format!(
-            "the image's /etc/{file} has no such {what}; 0 to {} can be used by number",
+            "the image's /etc/{file} has no such {what} (links are not followed); 0 to {} can be used by number",
             IDS - 1
         ))
     };
