@@ -6,6 +6,7 @@ use crate::image::content::Content;
 use crate::image::digest::Digest;
 use crate::image::error::{ImageError, io_error};
 use crate::image::names::{check_name, check_rootfs};
+use crate::image::unpack::is_opaque;
 use crate::image::{HOST, ImageStore, host};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -152,7 +153,9 @@ impl ImageStore {
             if !tree.is_dir() {
                 return Err(ImageError::Missing(content.id));
             }
-            let hides = is_opaque(&tree)?;
+            let look = io_error("look at", &tree);
+            let hides = File::open(&tree).and_then(|root| Ok(is_opaque(&root.into())?));
+            let hides = hides.map_err(look)?;
             lower.push(tree);
             // The kernel heeds that of every directory but a layer's root.
             if hides {
@@ -168,16 +171,6 @@ impl ImageStore {
 
     pub(super) fn record_path(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.json"))
-    }
-}
-
-/// Whether what is below a layer's tree is to be seen: an image may have replaced everything.
-fn is_opaque(tree: &Path) -> Result<bool, ImageError> {
-    let mut value = [0; 2];
-    match rustix::fs::getxattr(tree, "trusted.overlay.opaque", &mut value) {
-        Ok(length) => Ok(&value[..length] == b"y"),
-        Err(rustix::io::Errno::NODATA | rustix::io::Errno::NOTSUP) => Ok(false),
-        Err(errno) => Err(io_error("look at", tree)(errno.into())),
     }
 }
 

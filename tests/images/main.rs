@@ -16,6 +16,7 @@ mod image;
 mod import;
 mod import_refusals;
 mod layers;
+mod parents;
 mod pull_access;
 mod pull_bad_registries;
 mod pull_choices;

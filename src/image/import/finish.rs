@@ -4,7 +4,7 @@ use crate::image::content::{Content, ImageConfig};
 use crate::image::digest::Digest;
 use crate::image::import::config::{self, Parsed};
 use crate::image::import::error::{ImportError, io_error};
-use crate::image::import::{Imported, Platform, Request, Staging};
+use crate::image::import::{Imported, Platform, Request, Staging, parents};
 use crate::image::store::{LayerRecord, TREE, commit};
 use crate::image::unpack::{Bounds, Unpacked};
 use std::fs::File;
@@ -36,7 +36,7 @@ pub fn finish(
     layers: &[LayerBlob],
     request: &Request<'_>,
 ) -> Result<Imported, ImportError> {
-    let parsed = config::parse(config, request.progress)?;
+    let mut parsed = config::parse(config, request.progress)?;
     let wanted = request.platform.cloned().unwrap_or_else(Platform::here);
     wanted.check(&parsed.platform)?;
     if parsed.diff_ids.len() != layers.len() {
@@ -90,6 +90,7 @@ pub fn finish(
             }
         }
     }
+    give_back(&staging, &mut parsed, &mut used, request)?;
     conclude(staging, parsed, request)
 }
 
@@ -159,6 +160,7 @@ fn unpack(
         diff_id,
         bytes,
         entries,
+        implied,
     } = done.map_err(|source| ImportError::Unpack {
         what: what.to_owned(),
         source,
@@ -173,6 +175,48 @@ fn unpack(
         diff_id,
         bytes,
         entries,
+        implied,
+    })
+}
+
+/// A layer on top of all others that gives directories back what a layer took that only implied them: the owner and mode
+/// that a lower one says. An overlay shows those of the uppermost.
+fn give_back(
+    staging: &Staging,
+    parsed: &mut Parsed,
+    used: &mut Used,
+    request: &Request<'_>,
+) -> Result<(), ImportError> {
+    let mut layers = Vec::new();
+    for diff_id in parsed.diff_ids.iter().rev() {
+        let (path, record) = found(staging, diff_id)?;
+        layers.push(parents::Layer::open(&path.join(TREE), record.implied)?);
+    }
+    let archive = parents::archive(&layers)
+        .map_err(io_error("look at the layers of", &staging.file_path("")))?;
+    let Some(archive) = archive else {
+        return Ok(());
+    };
+    let path = staging.file_path("parents.tar");
+    std::fs::write(&path, archive).map_err(io_error("write", &path))?;
+    let file = File::open(&path).map_err(io_error("open", &path))?;
+    let index = parsed.diff_ids.len();
+    let what = "what layers say of directories";
+    let record = unpack(staging, index, what, file.into(), None, used, request)?;
+    staging.keep_layer(index, &record)?;
+    parsed.diff_ids.push(record.diff_id);
+    Ok(())
+}
+
+/// Where a layer of the image is, and what is known of it.
+fn found(staging: &Staging, diff_id: &Digest) -> Result<(PathBuf, LayerRecord), ImportError> {
+    let staged = staging.layer_path(diff_id);
+    Ok(match staged.is_dir() {
+        true => (staged, staging.layer(diff_id)?),
+        false => {
+            let store = staging.store();
+            (store.layer_path(diff_id), store.layer(diff_id)?)
+        }
     })
 }
 
@@ -184,14 +228,7 @@ fn conclude(
     let mut trees: Vec<PathBuf> = Vec::new();
     let mut bytes = 0;
     for diff_id in parsed.diff_ids.iter().rev() {
-        let staged = staging.layer_path(diff_id);
-        let (path, known) = match staged.is_dir() {
-            true => (staged, staging.layer(diff_id)?),
-            false => (
-                staging.store().layer_path(diff_id),
-                staging.store().layer(diff_id)?,
-            ),
-        };
+        let (path, known) = found(&staging, diff_id)?;
         let tree = path.join(TREE);
         if !trees.contains(&tree) {
             bytes += known.bytes;

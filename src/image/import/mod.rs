@@ -8,6 +8,7 @@
 //! docker, oci   what the files of either form say → configuration and layers (`manifest`)
 //! platform      which machine an image is for
 //! config        the image's configuration → what the store keeps of it
+//! parents       directories that layers only imply → one more layer, which says what lower ones do of them
 //! finish        layers → unpacked, checked, committed; the pull of images ends in it too
 //! ```
 //!
@@ -23,6 +24,7 @@ pub mod error;
 pub mod finish;
 pub(crate) mod manifest;
 mod oci;
+mod parents;
 pub mod platform;
 mod source;
 mod tar;

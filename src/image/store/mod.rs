@@ -28,6 +28,7 @@ use crate::image::ImageStore;
 use crate::image::digest::Digest;
 use crate::image::error::{ImageError, io_error};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A layer's unpacked tree in its directory.
@@ -44,6 +45,40 @@ pub struct LayerRecord {
     pub bytes: u64,
     /// How many files, directories and links it has.
     pub entries: u64,
+    /// Directories that none of its entries named, so that lower layers tell of their owner and mode.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", with = "paths")]
+    pub implied: BTreeSet<Vec<u8>>,
+}
+
+/// Paths need not be text: what is not plain in them is percent-encoded.
+mod paths {
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::collections::BTreeSet;
+
+    const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'/')
+        .remove(b'.')
+        .remove(b'-')
+        .remove(b'_');
+
+    pub fn serialize<S: Serializer>(
+        paths: &BTreeSet<Vec<u8>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let texts = paths.iter().map(|path| percent_encode(path, ENCODED));
+        serializer.collect_seq(texts.map(|text| text.to_string()))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeSet<Vec<u8>>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        Ok(texts
+            .iter()
+            .map(|text| percent_decode_str(text).collect())
+            .collect())
+    }
 }
 
 impl ImageStore {

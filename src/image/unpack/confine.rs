@@ -227,6 +227,9 @@ fn work(job: Job, roots: Vec<OwnedFd>, files: Vec<OwnedFd>, control: &OwnedFd) -
                     for path in opaque {
                         let _ = Report::Opaque(path).send(control);
                     }
+                    for path in &unpacked.implied {
+                        let _ = Report::Implied(path.clone()).send(control);
+                    }
                     Report::Unpacked(unpacked)
                 }
             }

@@ -18,7 +18,7 @@ use std::process::{Child, Command, Stdio};
 pub const MAX_DIRECTORIES: usize = 128;
 /// What overlayfs takes for a directory that shows nothing of lower layers. Only root of the host may set it.
 const OPAQUE: &str = "trusted.overlay.opaque";
-/// Bytes of names that a report may bring in all; the confined process sends no more.
+/// Bytes of names that reports of a kind may bring in all; the confined process sends no more.
 const MAX_NAMES: usize = 64 << 20;
 /// Longest text of a report's that is shown, in characters.
 const SHOWN: usize = 600;
@@ -39,27 +39,43 @@ pub fn layer(
     };
     let mut running = Running::start(unpacker, job, &[source.as_fd(), root.as_fd()])?;
     drop(source);
-    let (mut opaque, mut bytes) = (BTreeSet::new(), 0);
+    let (mut opaque, mut implied) = (Names::default(), Names::default());
     loop {
         match running.next()? {
             Report::Progress(read) => progress(read),
-            Report::Opaque(path) => {
-                bytes += path.len();
-                let known = names::check(&path, bounds).is_ok_and(|checked| checked == path);
-                if !known || bytes > MAX_NAMES || opaque.len() as u64 >= bounds.entries {
-                    return Err(UnpackError::Nonsense("a name that no entry can have"));
-                }
-                opaque.insert(path);
-            }
+            Report::Opaque(path) => opaque.add(path, bounds)?,
+            Report::Implied(path) => implied.add(path, bounds)?,
             Report::Unpacked(unpacked) => {
                 running.end();
-                for path in &opaque {
+                for path in &opaque.all {
                     set_opaque(&root, path).map_err(io_error("make opaque", target))?;
                 }
-                return Ok(unpacked);
+                return Ok(Unpacked {
+                    implied: implied.all,
+                    ..unpacked
+                });
             }
             other => return Err(refused(other, None)),
         }
+    }
+}
+
+/// Directories that reports name.
+#[derive(Default)]
+struct Names {
+    all: BTreeSet<names::Path>,
+    bytes: usize,
+}
+
+impl Names {
+    fn add(&mut self, path: names::Path, bounds: &Bounds) -> Result<(), UnpackError> {
+        self.bytes += path.len();
+        let known = names::check(&path, bounds).is_ok_and(|checked| checked == path);
+        if !known || self.bytes > MAX_NAMES || self.all.len() as u64 >= bounds.entries {
+            return Err(UnpackError::Nonsense("a name that no entry can have"));
+        }
+        self.all.insert(path);
+        Ok(())
     }
 }
 
@@ -131,9 +147,14 @@ fn hides_etc(root: &OwnedFd) -> nix::Result<bool> {
         Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(false),
         Err(errno) => return Err(errno),
     };
-    let mut value = [0u8; 1];
-    match rustix::fs::fgetxattr(&etc, OPAQUE, &mut value) {
-        Ok(_) => Ok(value == *b"y"),
+    is_opaque(&etc)
+}
+
+/// Whether a directory of a layer shows nothing of what lower layers have in it.
+pub fn is_opaque(directory: &OwnedFd) -> nix::Result<bool> {
+    let mut value = [0; 2];
+    match rustix::fs::fgetxattr(directory, OPAQUE, &mut value) {
+        Ok(length) => Ok(value[..length] == *b"y"),
         Err(rustix::io::Errno::NODATA | rustix::io::Errno::NOTSUP) => Ok(false),
         Err(errno) => Err(Errno::from_raw(errno.raw_os_error())),
     }

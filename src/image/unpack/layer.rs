@@ -35,6 +35,8 @@ struct Layer<'a> {
     times: BTreeMap<names::Path, (i64, u32)>,
     /// Directories that hide those below them.
     opaque: BTreeSet<names::Path>,
+    /// Directories that no entry named.
+    implied: BTreeSet<names::Path>,
     remembered: usize,
 }
 
@@ -52,6 +54,7 @@ pub fn unpack(
         entries: 0,
         times: BTreeMap::new(),
         opaque: BTreeSet::new(),
+        implied: BTreeSet::new(),
         remembered: 0,
     };
     let mut archive = Archive::new(stream);
@@ -74,15 +77,21 @@ pub fn unpack(
         .into_stream()
         .finish(layer.holes)
         .map_err(|e| after(e.into()))?;
-    let unpacked = Unpacked {
-        diff_id,
-        bytes: layer.bytes,
-        entries: layer.entries,
-    };
     let Layer {
-        tree, mut opaque, ..
+        tree,
+        mut opaque,
+        implied,
+        bytes,
+        entries,
+        ..
     } = layer;
     opaque.retain(|path| tree.readable(path).is_ok());
+    let unpacked = Unpacked {
+        diff_id,
+        bytes,
+        entries,
+        implied,
+    };
     Ok((unpacked, opaque))
 }
 
@@ -159,6 +168,7 @@ impl Layer<'_> {
             self.make_parents(path)?;
             self.ensure_directory(path, 0o755)?;
         }
+        self.implied.remove(path);
         self.remember(path)?;
         self.times.insert(path.to_vec(), attributes.mtime);
         let opened = self.tree.readable(path);
@@ -242,7 +252,11 @@ impl Layer<'_> {
             let above = &path[..at];
             match self.tree.look(above)? {
                 Found::Directory => continue,
-                Found::Nothing => {}
+                Found::Nothing => {
+                    self.remember(above)?;
+                    self.implied.insert(above.to_vec());
+                }
+                // That of a lower layer is gone, and this is another one.
                 Found::Whiteout => {
                     self.tree.remove(above)?;
                     self.remember_opaque(above)?;
@@ -268,13 +282,16 @@ impl Layer<'_> {
         self.tree.remove(path)?;
         let (first, after) = ([path, b"/"].concat(), [path, b"0"].concat());
         self.times.remove(path);
-        self.opaque.remove(path);
         let below = self.times.range(first.clone()..after.clone());
         for path in below.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
             self.times.remove(&path);
         }
-        for path in self.opaque.range(first..after).cloned().collect::<Vec<_>>() {
-            self.opaque.remove(&path);
+        for names in [&mut self.opaque, &mut self.implied] {
+            names.remove(path);
+            let below = names.range(first.clone()..after.clone());
+            for path in below.cloned().collect::<Vec<_>>() {
+                names.remove(&path);
+            }
         }
         Ok(())
     }

@@ -35,9 +35,12 @@ mod zstd;
 use super::content::ImageUser;
 use super::digest::Digest;
 pub use error::UnpackError;
+pub(crate) use launch::is_opaque;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+pub(crate) use tree::open_dir;
 
 /// The role's argument.
 pub const ROLE: &str = "role:unpack";
@@ -73,7 +76,7 @@ impl Default for Bounds {
 }
 
 /// What was unpacked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unpacked {
     /// Digest of the whole uncompressed stream, what follows the last entry included.
     pub diff_id: Digest,
@@ -81,6 +84,9 @@ pub struct Unpacked {
     pub bytes: u64,
     /// What counts in [`Bounds::entries`].
     pub entries: u64,
+    /// Directories that no entry named, but only names below them, in order: of their owner and mode the layer says nothing.
+    #[serde(skip)]
+    pub implied: BTreeSet<Vec<u8>>,
 }
 
 /// Starts confined processes.

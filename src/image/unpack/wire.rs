@@ -15,6 +15,8 @@ pub const MAX: usize = 16 << 10;
 
 /// Begins a report that is a directory's name in raw bytes; no JSON begins with it.
 const OPAQUE: u8 = 0;
+/// Begins another one.
+const IMPLIED: u8 = 1;
 
 /// What is to be done, and in which ids.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,7 +51,7 @@ pub enum Job {
     },
 }
 
-/// What the confined process says. All but the first two are its last word.
+/// What the confined process says. All but the first three are its last word.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
     /// Packed bytes read so far.
@@ -57,6 +59,9 @@ pub enum Report {
     /// A directory that hides what lower layers have in it; said before [`Report::Unpacked`].
     #[serde(skip)]
     Opaque(Vec<u8>),
+    /// A directory that no entry named; said before [`Report::Unpacked`].
+    #[serde(skip)]
+    Implied(Vec<u8>),
     /// A layer is unpacked.
     Unpacked(Unpacked),
     /// A user was found.
@@ -80,6 +85,7 @@ impl Report {
         use std::os::fd::AsFd;
         let bytes = match self {
             Report::Opaque(path) => [&[OPAQUE], path.as_slice()].concat(),
+            Report::Implied(path) => [&[IMPLIED], path.as_slice()].concat(),
             other => serde_json::to_vec(other).map_err(|_| Errno::EINVAL)?,
         };
         packet::send(control.as_fd(), &bytes, &[])
@@ -102,6 +108,7 @@ impl Report {
         };
         match &buffer[..packet.length] {
             [OPAQUE, path @ ..] => Ok(Some(Report::Opaque(path.to_vec()))),
+            [IMPLIED, path @ ..] => Ok(Some(Report::Implied(path.to_vec()))),
             bytes => serde_json::from_slice(bytes)
                 .map(Some)
                 .map_err(|_| Errno::EBADMSG),
