@@ -84,7 +84,8 @@ def plain(path):
 
 
 def small(number, most):
-    return min(number, most) if isinstance(number, int) and not isinstance(number, bool) else number
+    # `2.0` is a whole number, too.
+    return min(number, most) if isinstance(number, (int, float)) and not isinstance(number, bool) else number
 
 
 def inner(body, *names):
