@@ -109,7 +109,10 @@ fn an_image_that_says_everything_gets_no_layer_more() {
     let upper = dir(dir(Tar::new(), "a", 0o711, 2), "a/b", 0o711, 2);
     let upper = upper.file("a/b/x", b"").end();
     assert_eq!(import(&place, "image", vec![lower, upper]).len(), 2);
-    // Nor does one whose lowest layer implies what no other one says.
+    // Nor does one that implies what it says, or what no layer says.
+    let plain = dir(Tar::new(), "a", 0o755, 0).end();
+    let upper = Tar::new().file("a/x", b"").end();
+    assert_eq!(import(&place, "plain", vec![plain, upper]).len(), 2);
     let layers = [b"1", b"2"].map(|text| Tar::new().file("c/x", text).end());
     assert_eq!(import(&place, "implied", layers.to_vec()).len(), 2);
 }

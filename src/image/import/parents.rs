@@ -60,13 +60,14 @@ impl Layer {
 /// A directory of the whole image.
 struct Shown {
     meta: Meta,
-    /// Whether it is to be said again: the uppermost layer that has it does not say it.
+    /// Whether it is to be said again: the uppermost layer that has it only implies it, as something else. Of a time alone
+    /// no layer is made.
     lost: bool,
 }
 
 /// What the image of these layers, the uppermost first, means a directory to be; none where it has no such directory.
 fn shown(layers: &[Layer], path: &[u8]) -> io::Result<Option<Shown>> {
-    let mut uppermost = None;
+    let mut uppermost: Option<Meta> = None;
     for layer in layers {
         let (found, closed) = layer.look(path)?;
         if let Some(directory) = found {
@@ -80,7 +81,10 @@ fn shown(layers: &[Layer], path: &[u8]) -> io::Result<Option<Shown>> {
                 attributes: Vec::new(),
             };
             if !layer.implied.contains(path) {
-                let lost = uppermost.is_some();
+                let is_another = |above: &Meta| {
+                    (above.mode, above.uid, above.gid) != (meta.mode, meta.uid, meta.gid)
+                };
+                let lost = uppermost.as_ref().is_some_and(is_another);
                 return Ok(Some(Shown { meta, lost }));
             }
             uppermost.get_or_insert(meta);
