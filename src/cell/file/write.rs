@@ -5,7 +5,8 @@ use super::place::{Place, again, io, removed};
 use super::{CHUNK, Refusal, Report, by_descriptor, tell};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
-use nix::sys::stat::{Mode, fchmod};
+use nix::sys::stat::{Mode, fchmod, fstatat};
+use nix::sys::uio::pread;
 use nix::unistd::{UnlinkatFlags, fdatasync, fsync, linkat, read, unlinkat, write};
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
@@ -14,7 +15,8 @@ use std::os::fd::OwnedFd;
 /// when the client waits for nothing else: a slow disk is felt by who sends.
 const STORE_EVERY: usize = 8 * 1024 * 1024;
 
-const FLAGS: OFlag = OFlag::O_WRONLY.union(OFlag::O_CLOEXEC);
+/// Read as well, should it have to be made once more.
+const FLAGS: OFlag = OFlag::O_RDWR.union(OFlag::O_CLOEXEC);
 
 /// Of a new file, before the mask.
 const MODE: Mode = Mode::from_bits_truncate(0o666);
@@ -54,10 +56,7 @@ fn receive(file: &OwnedFd) -> Result<bool, Refusal> {
             if count == 0 {
                 return Ok(false);
             }
-            let mut rest = &buffer[..count];
-            while !rest.is_empty() {
-                rest = &rest[write(file, rest)?..];
-            }
+            write_all(file, &buffer[..count])?;
             left -= count;
             unstored += count;
             if unstored >= STORE_EVERY {
@@ -66,6 +65,13 @@ fn receive(file: &OwnedFd) -> Result<bool, Refusal> {
             }
         }
     }
+}
+
+fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        bytes = &bytes[write(file, bytes)?..];
+    }
+    Ok(())
 }
 
 /// A file on its way.
@@ -133,10 +139,34 @@ impl NewFile {
             }
         }
         if let Some((from, name)) = &self.named {
-            renameat(from, name.as_c_str(), &directory, to).map_err(removed)?;
-            self.named = None;
+            match renameat(from, name.as_c_str(), &directory, to) {
+                Ok(()) => self.named = None,
+                Err(Errno::ENOENT) => {
+                    if is_gone(from, name)? {
+                        *self = self.copied(place)?;
+                    }
+                    return Err(Errno::EBUSY.into());
+                }
+                Err(errno) => return Err(errno.into()),
+            }
         }
         Ok(())
+    }
+
+    /// Its bytes as another new file. The kernel gives no second name to a file that has lost its only one (linkat(2),
+    /// ENOENT), and a command that removes all that is in a directory may take the name away in which it waits.
+    fn copied(&self, place: &Place) -> Result<Self, Refusal> {
+        let new = Self::create(place)?;
+        let mut buffer = vec![0; CHUNK];
+        let mut at = 0;
+        loop {
+            let count = pread(&self.file, &mut buffer, at)?;
+            if count == 0 {
+                return Ok(new);
+            }
+            write_all(&new.file, &buffer[..count])?;
+            at += count as libc::off_t;
+        }
     }
 }
 
@@ -145,6 +175,14 @@ impl Drop for NewFile {
         if let Some((directory, name)) = &self.named {
             let _ = unlinkat(directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir);
         }
+    }
+}
+
+fn is_gone(directory: &OwnedFd, name: &CStr) -> Result<bool, Errno> {
+    match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(false),
+        Err(Errno::ENOENT) => Ok(true),
+        Err(errno) => Err(errno),
     }
 }
 
@@ -198,6 +236,40 @@ mod tests {
             make(&place).unwrap().put(&place).unwrap();
             assert_eq!(read("file"), b"");
             assert_eq!(names(dir.path()), ["a", "file"]);
+        }
+    }
+
+    #[test]
+    fn a_file_whose_name_on_the_way_was_removed_still_gets_to_its_place() {
+        for make in WAYS {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a");
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(path.join("file"), "old").unwrap();
+            let mut new = make(&place_in(dir.path(), "a/file")).unwrap();
+            let bytes: Vec<u8> = (0..3 * CHUNK + 5).map(|n| (n % 251) as u8).collect();
+            write_all(&new.file, &bytes).unwrap();
+            if new.named.is_none() {
+                // As when it replaces a file.
+                let place = place_in(dir.path(), "a/file");
+                let (from, name) = (by_descriptor(&new.file), unguessable().unwrap());
+                let flags = AtFlags::AT_SYMLINK_FOLLOW;
+                linkat(
+                    AT_FDCWD,
+                    from.as_str(),
+                    &place.directory,
+                    name.as_c_str(),
+                    flags,
+                )
+                .unwrap();
+                new.named = Some((place.directory, name));
+            }
+            std::fs::remove_dir_all(&path).unwrap();
+            again(|| new.put(&place_in(dir.path(), "a/file"))).unwrap();
+            assert_eq!(std::fs::read(path.join("file")).unwrap(), bytes);
+            drop(new);
+            assert_eq!(names(&path), ["file"]);
+            assert_eq!(names(dir.path()), ["a"]);
         }
     }
 
