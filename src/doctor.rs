@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::log::chain;
 use crate::profile::ProfileSet;
 use crate::warden::server::disk;
-use crate::{image, sys};
+use crate::{image, landlock, sys};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -77,6 +77,11 @@ pub fn checks(config: &Config) -> Vec<Check> {
         "image host",
         image::host::check().map(|()| "/usr".to_owned()),
     );
+    let layer = landlock::describe(landlock::abi());
+    checks.push(Check {
+        name: "Landlock".to_owned(),
+        verdict: layer.map_or_else(Verdict::Allowed, Verdict::Ok),
+    });
     checks.extend(limits(config));
     checks.extend(profiles(config.profiles_dir.as_deref()));
     checks

@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod exec;
 pub mod files;
 pub mod image;
+pub mod landlock;
 pub mod log;
 pub mod metrics;
 pub mod profile;

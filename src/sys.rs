@@ -257,6 +257,18 @@ pub fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<()> {
     .map(drop)
 }
 
+/// The Landlock ABI of the running kernel, 1 or more (landlock_create_ruleset(2)).
+///
+/// # Errors
+/// ENOSYS where the kernel was built without it, EOPNOTSUPP where it is not enabled at boot.
+pub fn landlock_abi() -> Result<i32> {
+    const VERSION: libc::c_uint = 1;
+    let none = std::ptr::null::<libc::c_void>();
+    // SAFETY: to ask for the version, the attributes must be null and their size 0.
+    check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0usize, VERSION) })
+        .map(|abi| abi as i32)
+}
+
 /// The running kernel's release, such as `6.1.0-13-amd64`, and its version; zeros where it has none.
 pub fn kernel() -> (String, (u32, u32)) {
     let release = nix::sys::utsname::uname()

@@ -3,7 +3,8 @@
 
 use crate::cell::error::{Result, Step};
 use crate::cell::report::{FromCell, GO, Stdio, report_failure, tell};
-use crate::cell::{Spec, devices, init, mounts, procfs, rootfs, userns};
+use crate::cell::{Spec, devices, init, landlock, mounts, procfs, rootfs, userns};
+use crate::landlock::Domain;
 use crate::sys::{self, packet};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -19,7 +20,7 @@ const PTS: i32 = 4;
 /// Builds the cell and runs its init. Never returns; a failure is reported to the warden before the end.
 pub fn run(spec: &Spec<'_>, mut control: OwnedFd) -> ! {
     let result = build(spec, &mut control)
-        .and_then(|stdio| init::run(spec.sandbox, spec.ids, &control, stdio));
+        .and_then(|(stdio, domain)| init::run(spec.sandbox, spec.ids, &control, stdio, domain));
     if let Err(error) = result {
         report_failure(&control, &error);
     }
@@ -27,7 +28,7 @@ pub fn run(spec: &Spec<'_>, mut control: OwnedFd) -> ! {
 }
 
 /// `control` is replaced by its only copy that stays open.
-fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<Stdio> {
+fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<(Stdio, Option<Domain>)> {
     // The warden's end must be ours too; also set again below, since a change of ids clears it (prctl(2)).
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent death signal")?;
     nix::sys::prctl::set_dumpable(false).step("become not dumpable")?;
@@ -57,7 +58,10 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<Stdio> {
     let sandbox = spec.sandbox;
     let terminal = pts.is_some();
     let pts = pts.map_or_else(|| devices::new_pts(spec.uid_base), Ok)?;
-    devices::mount_dev(root.as_fd(), spec.uid_base, sandbox.shm_bytes, pts.as_fd())?;
+    let queues = landlock::queues(sandbox.landlock)?;
+    let hidden = queues.as_ref().map(AsFd::as_fd);
+    let (owner, shm) = (spec.uid_base, sandbox.shm_bytes);
+    devices::mount_dev(root.as_fd(), owner, shm, pts.as_fd(), hidden)?;
     drop(pts);
     procfs::mount_proc(root.as_fd(), sandbox)?;
     if spec.fresh_tmp {
@@ -66,7 +70,9 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<Stdio> {
         let tmp = mounts::tmpfs(bytes, inodes, owner, "1777", mounts::NOSUID_NODEV)?;
         mounts::attach(tmp.as_fd(), root.as_fd(), c"tmp")?;
     }
-    drop(root);
+    // While everything can be opened still, whatever a tenant made of his own directories.
+    let domain = landlock::domain(spec, root.as_fd(), hidden)?;
+    drop((root, queues));
     nix::unistd::chdir("/").step("enter /")?;
     sys::loopback_up().step("bring lo up")?;
     nix::unistd::sethostname(spec.hostname).step("set the host name")?;
@@ -75,7 +81,7 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<Stdio> {
     userns::unshare_as(spec.uid_base)?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent death signal")?;
     tell(control, &FromCell::UserNamespaceMade, &[]);
-    wait_for_go(control, terminal)
+    Ok((wait_for_go(control, terminal)?, domain))
 }
 
 /// Closes everything that was inherited but the control socket, which moves to [`CONTROL`], and what will be `/dev/pts`,

@@ -43,13 +43,15 @@ pub fn new_pts(owner: u32) -> Result<OwnedFd> {
 }
 
 /// Mounts `/dev` with all that belongs into it. `owner` is the host uid of the cell's root, `shm_bytes` the size of
-/// `/dev/shm`, `pts` what becomes `/dev/pts`. Must run while the caller is root of the host's user namespace: only then
+/// `/dev/shm`, `pts` what becomes `/dev/pts`. `hidden` is a mount
+/// that only has to be attached anywhere: it comes below `/dev/shm`, where nobody reaches it. Must run while the caller is root of the host's user namespace: only then
 /// may nodes be made.
 pub fn mount_dev(
     root: BorrowedFd<'_>,
     owner: u32,
     shm_bytes: u64,
     pts: BorrowedFd<'_>,
+    hidden: Option<BorrowedFd<'_>>,
 ) -> Result<()> {
     let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
     let dev = mounts::tmpfs(65536, 64, owner, "755", attributes)?;
@@ -77,6 +79,9 @@ pub fn mount_dev(
         "1777",
         attributes,
     )?;
+    if let Some(hidden) = hidden {
+        mounts::attach(hidden, dev.as_fd(), c"shm")?;
+    }
     mounts::attach(shm.as_fd(), dev.as_fd(), c"shm")?;
 
     sys::mount::mount_setattr(dev.as_fd(), libc::MOUNT_ATTR_RDONLY, None, false).step("seal /dev")

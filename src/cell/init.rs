@@ -10,6 +10,7 @@ use crate::cell::error::{Result, Step};
 use crate::cell::identity::Ids;
 use crate::cell::report::{FromCell, SignalSet, Stdio, tell};
 use crate::cell::{Sandbox, identity, payload};
+use crate::landlock::Domain;
 use crate::resources::INIT_ID;
 use crate::sys::{self, ChildEnd, packet};
 use crate::warden::protocol::CellEnd;
@@ -21,15 +22,22 @@ use nix::unistd::{ForkResult, Pid};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Runs the payload to its end and reports it.
-pub fn run(sandbox: &Sandbox, ids: Ids, control: &OwnedFd, stdio: Stdio) -> Result<()> {
+pub fn run(
+    sandbox: &Sandbox,
+    ids: Ids,
+    control: &OwnedFd,
+    stdio: Stdio,
+    domain: Option<Domain>,
+) -> Result<()> {
     // The warden ignores some, which would be inherited: a client's signal to a command that has just been forked would be
     // lost. Init itself stays deaf to them as the first process of its pid namespace (pid_namespaces(7)).
     sys::reset_signals().step("reset the signals")?;
     let main = match sys::fork().step("fork the payload")? {
-        ForkResult::Child => payload::run(sandbox, ids, control, stdio),
+        ForkResult::Child => payload::run(sandbox, ids, control, stdio, domain),
         ForkResult::Parent { child } => child,
     };
-    drop(stdio);
+    // Init itself stays outside of the domain, out of reach of the payload's signals and within its own.
+    drop((stdio, domain));
     // Until here they were the host's /dev/null: nothing of the host stays open in the cell.
     sys::close_range(0, 2).step("close the standard streams")?;
     identity::drop_bounding_set()?;

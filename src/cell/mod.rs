@@ -9,10 +9,11 @@
 //! | child, host root | `child` | joins the v1 cgroups; cgroup namespace; copies the runtime's mount namespace |
 //! | | `rootfs` | ephemeral only: overlay over a fresh tmpfs, pivot_root |
 //! | | `devices`, `procfs` | `/dev`, `/dev/shm`, `/proc`, perhaps `/tmp` |
+//! | | `landlock` | makes the domain that the payload will enter |
 //! | | `child` | loopback up, host name, *then* its user namespace: all others belong to the host's |
 //! | warden | `userns` | writes the uid and gid maps, sends the descriptors |
 //! | child, now init | `init` | forks the payload, gives up every right but to signal it, reaps, reports |
-//! | payload | `payload`, `identity` | ids, capabilities, rlimits, then either: cwd, look-up, seccomp, execve |
+//! | payload | `payload`, `identity` | ids, capabilities, rlimits, Landlock, then either: cwd, look-up, seccomp, execve |
 //! | | `file` | or: seccomp, and one file is read or written |
 //!
 //! Because the user namespace comes last, the payload has no power over the other namespaces even if it had
@@ -25,6 +26,7 @@ pub mod error;
 pub mod file;
 pub mod identity;
 pub mod init;
+pub mod landlock;
 pub mod lookup;
 pub mod mounts;
 pub mod payload;
@@ -34,6 +36,7 @@ pub mod rootfs;
 pub mod terminal;
 pub mod userns;
 
+use crate::landlock::Abi;
 use crate::sys::{self, Cloned, packet};
 use error::{Result, Step};
 use identity::Ids;
@@ -61,6 +64,10 @@ pub struct Sandbox {
     pub umask: u32,
     /// Filters in the order of their installation.
     pub seccomp: Vec<BpfProgram>,
+    /// The kernel's Landlock ABI.
+    pub landlock: Abi,
+    /// Whether Landlock is to deny TCP.
+    pub deny_tcp: bool,
 }
 
 /// All that a cell is opened with.
@@ -70,6 +77,8 @@ pub struct Spec<'a> {
     pub template: BorrowedFd<'a>,
     /// Set for an ephemeral runtime: the layers to assemble, and the bytes of the fresh tmpfs above them.
     pub fresh: Option<(&'a rootfs::Layers, u64)>,
+    /// Whether nothing but the cell's own mounts is to be written to.
+    pub read_only: bool,
     /// Whether `/tmp` is a tmpfs of the cell.
     pub fresh_tmp: bool,
     /// The devpts instance with the command's terminal, where it has one.

@@ -9,6 +9,7 @@ use crate::cell::lookup::{self, Lookup};
 use crate::cell::report::FromCell;
 use crate::cell::report::{Stdio, report_failure, tell};
 use crate::cell::{Sandbox, identity, mounts};
+use crate::landlock::Domain;
 use crate::sys;
 use crate::warden::protocol::CellEnd;
 use nix::errno::Errno;
@@ -30,13 +31,21 @@ enum Order {
 }
 
 /// Becomes the command, or carries the operation out. Never returns.
-pub fn run(sandbox: &Sandbox, ids: Ids, control: &OwnedFd, stdio: Stdio) -> ! {
+pub fn run(
+    sandbox: &Sandbox,
+    ids: Ids,
+    control: &OwnedFd,
+    stdio: Stdio,
+    domain: Option<Domain>,
+) -> ! {
     let Stdio {
         command,
         streams,
         terminal,
     } = stdio;
-    let prepared = confine(sandbox, ids, &streams, terminal).and_then(|()| read_order(command));
+    let prepared = confine(sandbox, ids, &streams, terminal)
+        .and_then(|()| restrict(domain))
+        .and_then(|()| read_order(command));
     match prepared {
         Ok(Order::Run(command)) => start(sandbox, control, &command),
         Ok(Order::File(operation)) => {
@@ -78,6 +87,14 @@ fn confine(sandbox: &Sandbox, ids: Ids, streams: &[OwnedFd; 3], terminal: bool) 
     let score = openat(&proc, "self/oom_score_adj", flags, Mode::empty()).step(step)?;
     nix::unistd::write(score, b"500").step(step)?;
     nix::sys::prctl::set_dumpable(false).step("become not dumpable")
+}
+
+/// Enters the Landlock domain, where there is one: before anything of the tenant's is looked at, and after the last thing
+/// that it would deny.
+fn restrict(domain: Option<Domain>) -> Result<()> {
+    domain.map_or(Ok(()), |domain| {
+        domain.enter().step("enter the Landlock domain")
+    })
 }
 
 fn read_order(memfd: OwnedFd) -> Result<Order> {

@@ -3,14 +3,15 @@
 use super::error::InFile;
 use super::limits::{RawRlimit, check_rlimits};
 use super::seccomp::SeccompPolicy;
-use super::{Identity, Limits, ProcOptions, Profile, ProfileError};
+use super::{Identity, LandlockOptions, Limits, ProcOptions, Profile, ProfileError};
 use crate::resources::{INIT_ID, RANGE};
 use serde::Deserialize;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 /// The file as written. What decides about security has no default, so that leaving it out is an
-/// error.
+/// error; but for what came later, where the default is how it was before, so that older files
+/// still load.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawProfile {
@@ -20,6 +21,8 @@ pub(super) struct RawProfile {
     readonly_paths: Vec<PathBuf>,
     #[serde(default)]
     proc: ProcOptions,
+    #[serde(default)]
+    landlock: LandlockOptions,
     identity: RawIdentity,
     limits: Limits,
     rlimits: Vec<RawRlimit>,
@@ -90,6 +93,7 @@ impl RawProfile {
             masked_paths: self.masked_paths,
             readonly_paths: self.readonly_paths,
             proc: self.proc,
+            landlock: self.landlock,
             umask: self.umask,
             seccomp: self.seccomp,
             policy,

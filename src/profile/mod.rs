@@ -8,12 +8,14 @@
 
 mod error;
 mod file;
+mod landlock;
 mod limits;
 mod proc;
 pub mod seccomp;
 mod set;
 
 pub use error::ProfileError;
+pub use landlock::{LandlockOptions, Tcp};
 pub use limits::{Limit, Limits, Rlimit};
 pub use proc::{HidePid, ProcOptions, ProcSubset};
 pub use set::ProfileSet;
@@ -41,6 +43,8 @@ pub struct Profile {
     pub readonly_paths: Vec<PathBuf>,
     /// Options to mount `/proc` with.
     pub proc: ProcOptions,
+    /// What Landlock denies beyond what it always does.
+    pub landlock: LandlockOptions,
     /// Permission bits taken from new files, at most 0o777.
     pub umask: u32,
     /// Name of the seccomp policy file.

@@ -15,6 +15,7 @@ mod file_operations;
 mod files;
 mod identity;
 mod images;
+mod landlock;
 mod mounts;
 mod namespaces;
 mod network;

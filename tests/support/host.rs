@@ -28,7 +28,21 @@ pub enum Need {
     Busybox,
     /// `mmdebstrap`, and with it a Debian mirror.
     Mmdebstrap,
+    /// A kernel whose Landlock, built in and enabled at boot, has at least this ABI.
+    LandlockAbi(usize),
 }
+
+/// What is lacking, by ABI.
+const LANDLOCK: [&str; 8] = [
+    "",
+    "Landlock ABI 1",
+    "Landlock ABI 2",
+    "Landlock ABI 3",
+    "Landlock ABI 4",
+    "Landlock ABI 5",
+    "Landlock ABI 6",
+    "Landlock ABI 7",
+];
 
 /// One that loads a library is not told apart by its name.
 const STATIC_BUSYBOX: &str = "test -x /bin/busybox && ! ldd /bin/busybox";
@@ -43,6 +57,7 @@ impl Need {
             Need::Unshare => succeeds(Command::new("unshare").args(["-m", "true"])),
             Need::Busybox => succeeds(Command::new("sh").args(["-c", STATIC_BUSYBOX])),
             Need::Mmdebstrap => succeeds(Command::new("mmdebstrap").arg("--version")),
+            Need::LandlockAbi(abi) => landlock_abi() >= abi as i64,
             Need::CgroupV1 => super::mounts::all().iter().any(|m| m.fs == "cgroup"),
             Need::DockerRegistry => succeeds(Command::new("docker-registry").arg("--version")),
             Need::Skopeo => succeeds(Command::new("skopeo").arg("--version")),
@@ -61,8 +76,15 @@ impl Need {
             Need::Skopeo => "skopeo",
             Need::Busybox => "a static /bin/busybox",
             Need::Mmdebstrap => "mmdebstrap",
+            Need::LandlockAbi(abi) => LANDLOCK[abi],
         }
     }
+}
+
+/// The kernel's Landlock ABI, negative without one; asked here anew, not as the server does.
+pub fn landlock_abi() -> i64 {
+    // SAFETY: null attributes of size 0 and flag 1 ask for the version (landlock_create_ruleset(2)).
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0usize, 0usize, 1) }
 }
 
 fn succeeds(command: &mut Command) -> bool {

@@ -32,8 +32,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// Skips the calling test, said aloud and counted, where the host lacks what is named.
 #[macro_export]
 macro_rules! needs {
-    ($($need:ident),+ $(,)?) => {
-        if !$crate::support::host::all_met(&[$($crate::support::Need::$need),+]) {
+    ($($need:ident $(($of:literal))?),+ $(,)?) => {
+        if !$crate::support::host::all_met(&[$($crate::support::Need::$need $(($of))?),+]) {
             return;
         }
     };

@@ -117,6 +117,16 @@ pub fn run(
     result
 }
 
+/// Looks once what the kernel has of Landlock, and says so.
+fn landlock() -> crate::landlock::Abi {
+    let abi = crate::landlock::abi();
+    match crate::landlock::describe(abi) {
+        Ok(has) => tracing::info!("Landlock {has}"),
+        Err(lacks) => tracing::warn!("Landlock {lacks}"),
+    }
+    abi
+}
+
 impl Warden {
     fn start(
         settings: Settings,
@@ -132,7 +142,7 @@ impl Warden {
         copying::settle_leftovers(&settings.data_dir);
         let images = ImageStore::new(&settings.data_dir);
         images.prepare()?;
-        let policies = policy::load(settings.profiles_dir.as_deref())?;
+        let policies = policy::load(settings.profiles_dir.as_deref(), landlock())?;
         let catalogue = Catalogue::load(&settings)?;
         let checkpoints = Checkpoints::load(&settings)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;

@@ -109,6 +109,7 @@ impl Warden {
         let spec = Spec {
             template: mounted.template.as_fd(),
             fresh: (filesystem == Filesystem::Ephemeral).then_some((&mounted.layers, fresh_bytes)),
+            read_only: filesystem == Filesystem::ReadOnly,
             fresh_tmp: filesystem != Filesystem::Persistent,
             pts: cell.pts.as_ref().map(AsFd::as_fd),
             clone_into: group.clone_into(),

@@ -2,7 +2,8 @@
 
 use crate::cell::Sandbox;
 use crate::cell::identity::Ids;
-use crate::profile::{Limits, Profile, ProfileError, ProfileSet};
+use crate::landlock::Abi;
+use crate::profile::{Limits, Profile, ProfileError, ProfileSet, Tcp};
 use crate::resources::MIB;
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,15 +19,16 @@ pub struct Policy {
     pub limits: Limits,
 }
 
-/// Loads and compiles all profiles, so that a broken one stops the start and not an exec.
-pub fn load(dir: Option<&Path>) -> Result<HashMap<String, Policy>, ProfileError> {
+/// Loads and compiles all profiles, so that a broken one stops the start and not an exec. `landlock` is what the kernel
+/// has of that.
+pub fn load(dir: Option<&Path>, landlock: Abi) -> Result<HashMap<String, Policy>, ProfileError> {
     ProfileSet::load(dir)?
         .iter()
-        .map(|p| Ok((p.name.clone(), compile(p)?)))
+        .map(|p| Ok((p.name.clone(), compile(p, landlock)?)))
         .collect()
 }
 
-fn compile(profile: &Profile) -> Result<Policy, ProfileError> {
+fn compile(profile: &Profile, landlock: Abi) -> Result<Policy, ProfileError> {
     let text = |path: &std::path::PathBuf| path.to_string_lossy().into_owned();
     let rlimits = profile
         .rlimits
@@ -42,6 +44,8 @@ fn compile(profile: &Profile) -> Result<Policy, ProfileError> {
         rlimits,
         umask: profile.umask,
         seccomp: profile.compile_seccomp()?,
+        landlock,
+        deny_tcp: profile.landlock.tcp == Tcp::Deny,
     };
     Ok(Policy {
         sandbox,
