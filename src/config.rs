@@ -3,6 +3,8 @@
 
 mod bounds;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod nearest;
 mod raw;
 mod records;

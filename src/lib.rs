@@ -15,6 +15,8 @@ pub mod config;
 pub mod doctor;
 pub mod exec;
 pub mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod image;
 pub mod landlock;
 pub mod log;
@@ -28,3 +30,7 @@ pub mod supervisor;
 pub mod sys;
 pub mod tenant;
 pub mod warden;
+
+// The tests' own files use the library by its name, also where they are part of it.
+#[cfg(any(test, fuzzing))]
+extern crate self as cellblock;

@@ -283,6 +283,11 @@ fn bad_files_are_refused_with_file_field_and_remedy() {
             "limits.shm_mib: 0 would be a tmpfs without a limit",
         ),
         (
+            "shm_mib = 64",
+            "shm_mib = 17592186044416",
+            "limits.shm_mib: 17592186044416 is more than any machine has",
+        ),
+        (
             "RLIMIT_NICE",
             "RLIMIT_NIECE",
             "rlimits[7].type: \"RLIMIT_NIECE\" is no resource; write",

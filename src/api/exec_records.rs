@@ -157,7 +157,7 @@ pub async fn cancel(
     Ok(Json(json!({ "data": {} })))
 }
 
-fn outcomes(list: &str) -> Result<Vec<String>, Invalid> {
+pub(super) fn outcomes(list: &str) -> Result<Vec<String>, Invalid> {
     let words = list.split(',').map(str::trim);
     words
         .filter(|word| !word.is_empty())
@@ -169,7 +169,7 @@ fn outcomes(list: &str) -> Result<Vec<String>, Invalid> {
 }
 
 /// A time in milliseconds since 1970, rounded up.
-fn since(text: &str) -> Result<i64, Invalid> {
+pub(super) fn since(text: &str) -> Result<i64, Invalid> {
     // A plus sign in a query string means a space.
     let time: jiff::Timestamp = text.replace(' ', "+").parse().map_err(|_| {
         Invalid::new(
@@ -184,7 +184,7 @@ fn since(text: &str) -> Result<i64, Invalid> {
     )
 }
 
-fn rfc3339(millis: i64) -> Option<String> {
+pub(super) fn rfc3339(millis: i64) -> Option<String> {
     let time = jiff::Timestamp::from_millisecond(millis).ok()?;
     Some(format!("{time:.3}"))
 }

@@ -29,6 +29,8 @@ mod exec_view;
 mod execs;
 mod fields;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gone;
 mod idempotency;
 mod images;
@@ -62,6 +64,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
+#[cfg(any(test, fuzzing))]
+pub use stream::fuzzing::websocket;
 
 /// Name of the runtime that the first start makes.
 pub const EXAMPLE: &str = "example";

@@ -5,6 +5,7 @@ use super::auth::Caller;
 use super::error::ApiError;
 use crate::runtime::{Invalid, Key, Page, PageRequest, Scope};
 use axum::extract::{FromRequestParts, Query};
+use axum::http::Uri;
 use axum::http::request::Parts;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -16,15 +17,20 @@ pub struct Params(Vec<(String, String)>);
 impl FromRequestParts<Arc<App>> for Params {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let query = Query::from_request_parts(parts, app).await;
-        let Query(pairs) =
-            query.map_err(|_| Invalid::new("query", "is not a valid query string"))?;
-        Ok(Self(pairs))
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, ApiError> {
+        Ok(Self::of(&parts.uri)?)
     }
 }
 
 impl Params {
+    /// Those of a request's target.
+    pub fn of(target: &Uri) -> Result<Self, Invalid> {
+        let query = Query::try_from_uri(target);
+        let Query(pairs) =
+            query.map_err(|_| Invalid::new("query", "is not a valid query string"))?;
+        Ok(Self(pairs))
+    }
+
     /// A parameter's last value; empty is absent.
     pub fn get(&self, name: &str) -> Option<&str> {
         let mut pairs = self.0.iter().rev();

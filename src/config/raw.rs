@@ -100,7 +100,7 @@ impl RawConfig {
         Self::parse(&text, path)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+    pub(super) fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let syntax = |source| ConfigError::Parse {
             path: path.to_owned(),
             source: Box::new(source),

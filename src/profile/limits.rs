@@ -64,6 +64,9 @@ const RESOURCES: [(&str, Resource); 15] = [
     ("RLIMIT_STACK", Resource::RLIMIT_STACK),
 ];
 
+/// Largest size of a tmpfs in MiB: 1 EiB, which as bytes is far from the end of 64 bits.
+const MAX_TMPFS_MIB: u64 = 1 << 40;
+
 impl Limit {
     /// Whether a request may name this value.
     pub fn allows(&self, value: u64) -> bool {
@@ -92,6 +95,14 @@ impl Limits {
                     format!("limits.{name}"),
                     "0 would be a tmpfs without a limit",
                     "choose at least 1",
+                ));
+            }
+            // Its bytes would be another number, and that may be 0.
+            if size > MAX_TMPFS_MIB {
+                return Err(file.field(
+                    format!("limits.{name}"),
+                    format!("{size} is more than any machine has"),
+                    format!("choose at most {MAX_TMPFS_MIB}"),
                 ));
             }
         }

@@ -9,6 +9,8 @@
 mod error;
 mod file;
 mod landlock;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod limits;
 mod proc;
 pub mod seccomp;

@@ -6,7 +6,7 @@ use super::socket::Socket;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, Stream, StreamExt};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -80,18 +80,11 @@ impl Line {
     /// Over a connection on which the handshake is done; `early` is what the client sent behind it already.
     pub async fn new(stream: TcpStream, early: Bytes) -> Self {
         let socket = Socket::new(stream);
-        let config = WebSocketConfig::default()
-            .read_buffer_size(16 * 1024)
-            .write_buffer_size(0)
-            // Room for a frame of output. Beside that only answers to pings gather here, where the client does not read.
-            .max_write_buffer_size(256 * 1024)
-            .max_message_size(Some(MAX_MESSAGE))
-            .max_frame_size(Some(MAX_MESSAGE));
         let websocket = WebSocketStream::from_partially_read(
             socket.clone(),
             early.into(),
             Role::Server,
-            Some(config),
+            Some(config()),
         );
         let (sink, source) = websocket.await.split();
         Self {
@@ -146,8 +139,21 @@ impl Line {
     }
 }
 
+/// What both sides' messages are held to.
+pub fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(16 * 1024)
+        .write_buffer_size(0)
+        // Room for a frame of output. Beside that only answers to pings gather here, where the client does not read.
+        .max_write_buffer_size(256 * 1024)
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE))
+}
+
 /// The next text message; what is none ends the session. Nothing is lost when the wait is cancelled.
-pub async fn read(source: &mut Source) -> Result<Utf8Bytes, End> {
+pub async fn read(
+    source: &mut (impl Stream<Item = Result<Message, Error>> + Unpin),
+) -> Result<Utf8Bytes, End> {
     loop {
         let message = source.next().await.ok_or(End::Gone)?;
         let end = match message {

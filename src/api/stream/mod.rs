@@ -17,6 +17,8 @@
 mod command;
 mod follow;
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod line;
 mod session;
 mod socket;

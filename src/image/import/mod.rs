@@ -22,6 +22,8 @@ mod directory;
 mod docker;
 pub mod error;
 pub mod finish;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod manifest;
 mod oci;
 mod parents;

@@ -21,6 +21,8 @@ mod challenge;
 mod client;
 mod credentials;
 mod fault;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod origin;
 mod reference;
 mod registry;

@@ -345,7 +345,7 @@ impl Layer<'_> {
 }
 
 /// Owner and group, which have to be among those that an image may use.
-fn ids(entry: &Entry) -> Result<(u32, u32)> {
+pub(super) fn ids(entry: &Entry) -> Result<(u32, u32)> {
     let check = |id: i64, what: &str| {
         let known = u32::try_from(id).ok().filter(|id| *id < IDS);
         known.ok_or_else(|| {

@@ -18,6 +18,8 @@
 pub mod confine;
 mod error;
 mod filter;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod header;
 mod launch;
 mod layer;

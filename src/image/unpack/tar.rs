@@ -170,6 +170,10 @@ impl<R: Read> Archive<R> {
                 None => header.size()?,
             },
         };
+        // As Go: a file's size is a signed number. A larger one would not even add up to whole blocks.
+        if i64::try_from(stored).is_err() {
+            return Err(Trouble::refused("has a size that no file can have"));
+        }
         let (size, pieces) = match header.flag() {
             b'S' => {
                 let (size, pieces) = self.sparse(header, stored)?;
@@ -311,4 +315,22 @@ fn c_string(mut bytes: Vec<u8>) -> Vec<u8> {
         bytes.truncate(end);
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With its padding the size would be 0: what stands in the entry would be read as further entries, and by other
+    /// programs not.
+    #[test]
+    fn a_size_beyond_all_files_is_refused() {
+        let bytes = include_bytes!("../../../fuzz/seeds/unpack/skipped_size.tar");
+        let (name, trouble) = Archive::new(&bytes[..]).next().unwrap_err();
+        assert_eq!(name.unwrap(), b".wh..wh.plnk");
+        assert_eq!(
+            trouble,
+            Trouble::refused("has a size that no file can have")
+        );
+    }
 }

@@ -83,7 +83,7 @@ fn read(layers: &[OwnedFd], name: &[u8]) -> Result<String> {
 }
 
 /// As container runtimes do: a name before a number, and without a group that of the account, or 0.
-fn resolve(user: &str, passwd: &str, group: &str) -> Result<ImageUser> {
+pub(super) fn resolve(user: &str, passwd: &str, group: &str) -> Result<ImageUser> {
     let (user, group_name) = match user.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (user, None),

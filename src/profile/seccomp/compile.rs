@@ -85,7 +85,7 @@ impl SeccompPolicy {
     }
 
     /// Every rule in force of one kind, once for each of its calls that the target has.
-    fn rules_for(
+    pub(super) fn rules_for(
         &self,
         target: &Target,
         kind: impl Fn(&Action) -> bool,

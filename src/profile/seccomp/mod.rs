@@ -6,6 +6,8 @@
 
 mod action;
 mod compile;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod oci;
 mod policy;
 mod syscalls;

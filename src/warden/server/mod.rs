@@ -11,6 +11,8 @@ mod channels;
 mod checkpoints;
 mod copying;
 pub mod disk;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod graves;
 mod images;
 mod jobs;

@@ -111,14 +111,7 @@ impl Warden {
         }
         let profile = &runtime.record.spec.profile;
         let policy = self.policies.get(profile).ok_or(Failure::UnknownProfile)?;
-        check_resources(&request.runtime_resources, &request.cell_resources, policy)?;
-        clamp(&mut request.runtime_resources, self.host);
-        let cell = &mut request.cell_resources;
-        cell.memory_bytes = cell.memory_bytes.min(self.host.0);
-        check_hostname(&request.hostname)?;
-        if request.stdin && request.terminal.is_some() {
-            return Err(invalid("stdin"));
-        }
+        check_exec(&mut request, policy, self.host)?;
         let [command]: [OwnedFd; 1] = fds.try_into().map_err(|fds: Vec<_>| {
             // An honest api process sends one; it is lost where this process may open no more.
             match fds.is_empty() {
@@ -139,10 +132,7 @@ impl Warden {
             .policies
             .get(&spec.profile)
             .ok_or(Failure::UnknownProfile)?;
-        let disk = disk::MIN_MIB..=MAX_DISK_MIB;
-        if !disk.contains(&spec.disk_mib) || !policy.limits.disk_mib.allows(spec.disk_mib) {
-            return Err(invalid("disk_mib"));
-        }
+        check_disk(spec.disk_mib, policy)?;
         if spec.id == Uuid::nil() || self.catalogue.get(spec.id).is_some() {
             return Err(invalid("id"));
         }
@@ -152,6 +142,32 @@ impl Warden {
 
 pub(super) fn invalid(field: &str) -> Failure {
     Failure::Invalid(field.to_owned())
+}
+
+/// Checks the size of a runtime's writable layer.
+pub(super) fn check_disk(mib: u64, policy: &policy::Policy) -> Result<(), Failure> {
+    let disk = disk::MIN_MIB..=MAX_DISK_MIB;
+    if !disk.contains(&mib) || !policy.limits.disk_mib.allows(mib) {
+        return Err(invalid("disk_mib"));
+    }
+    Ok(())
+}
+
+/// Checks what an exec says of itself, and lowers its limits to what the machine has: bytes of memory and processors.
+pub(super) fn check_exec(
+    request: &mut CellRequest,
+    policy: &policy::Policy,
+    host: (u64, u64),
+) -> Result<(), Failure> {
+    check_resources(&request.runtime_resources, &request.cell_resources, policy)?;
+    clamp(&mut request.runtime_resources, host);
+    let cell = &mut request.cell_resources;
+    cell.memory_bytes = cell.memory_bytes.min(host.0);
+    check_hostname(&request.hostname)?;
+    if request.stdin && request.terminal.is_some() {
+        return Err(invalid("stdin"));
+    }
+    Ok(())
 }
 
 /// Checks the limits of a runtime.
