@@ -335,6 +335,10 @@ fn refused(error: &WardenError) -> ApiError {
             format!("the server has no room left: {what}"),
         )
         .retry_after(10),
+        Failure::Killed => {
+            let message = "a process of the service was killed by the host before it had done this; send it again";
+            ApiError::new(Code::Unavailable, message).detail("reason", "killed_by_host")
+        }
         Failure::Internal => ApiError::internal(error),
     }
 }

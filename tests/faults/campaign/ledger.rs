@@ -50,8 +50,12 @@ pub enum Being {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
-pub struct Ledger(Mutex<Pages>);
+#[derive(Debug)]
+pub struct Ledger {
+    /// When it was opened, in milliseconds since 1970: what is older is not its business.
+    pub opened: i64,
+    pages: Mutex<Pages>,
+}
 
 /// What the ledger holds.
 #[derive(Debug, Default)]
@@ -79,9 +83,17 @@ pub fn now() -> i64 {
 }
 
 impl Ledger {
+    /// An empty one.
+    pub fn new() -> Ledger {
+        Ledger {
+            opened: now(),
+            pages: Mutex::default(),
+        }
+    }
+
     /// The pages, for whoever needs more than the calls below.
     pub fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.0
+        self.pages
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }

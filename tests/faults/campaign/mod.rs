@@ -68,7 +68,7 @@ fn settled(server: &Server) -> Counts {
 
 /// A short load that nobody disturbs: whatever is made on first use is made by it. Everything is deleted again.
 fn quiet_round(server: &Server, seed: u64) {
-    let (ledger, over) = (Ledger::default(), AtomicBool::new(false));
+    let (ledger, over) = (Ledger::new(), AtomicBool::new(false));
     shared(server);
     let mut contents = Vec::new();
     std::thread::scope(|scope| {
@@ -197,7 +197,7 @@ fn whatever_is_killed_every_answer_stays_true() {
     let before = settled(&server);
     shared(&server);
 
-    let (ledger, over) = (Ledger::default(), AtomicBool::new(false));
+    let (ledger, over) = (Ledger::new(), AtomicBool::new(false));
     let mut random = Random::new(seed, 0);
     let (began, mut contents) = (Instant::now(), Vec::new());
     let server = std::thread::scope(|scope| {

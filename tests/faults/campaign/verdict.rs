@@ -99,6 +99,7 @@ fn records(client: &Client<'_>, found: &mut Found) {
             .ledger
             .wrong(format!("a record runs for ever: {running:?}"));
     }
+    all.retain(|record| begun(record) >= client.ledger.opened);
     let pages = client.ledger.pages();
     let mut wrong = Vec::new();
     let mut ids = HashSet::new();
@@ -109,7 +110,7 @@ fn records(client: &Client<'_>, found: &mut Found) {
         if !ids.insert(id) {
             wrong.push(format!("{id} has two records"));
         }
-        if outcome == "unknown" && !was_hit(&pages, record) {
+        if outcome == "unknown" && !was_hit(&pages, begun(record)) {
             wrong.push(format!("nobody was killed while this ran: {record}"));
         }
     }
@@ -144,17 +145,17 @@ fn records(client: &Client<'_>, found: &mut Found) {
 }
 
 /// Whether anybody was killed soon after an exec's start: none takes long, but each may wait for a restart.
-fn was_hit(pages: &Pages, record: &Value) -> bool {
-    let id = record["exec_id"]
-        .as_str()
-        .unwrap_or_default()
-        .replace('-', "");
-    let Ok(began) = i64::from_str_radix(&id[..12.min(id.len())], 16) else {
-        return false;
-    };
+fn was_hit(pages: &Pages, began: i64) -> bool {
     let most = i64::try_from(bound(30_000).as_millis()).expect("a small number");
     let hit = |(_, at): &(&str, i64)| (began - 1_000..began + most).contains(at);
     pages.kills.iter().any(hit)
+}
+
+/// When an exec was begun, in milliseconds since 1970: the first 48 bits of its id (RFC 9562).
+fn begun(record: &Value) -> i64 {
+    let id = record["exec_id"].as_str().unwrap_or_default();
+    let digits: String = id.chars().filter(|c| *c != '-').take(12).collect();
+    i64::from_str_radix(&digits, 16).expect("a UUIDv7")
 }
 
 fn list(client: &Client<'_>, path: &str) -> Vec<Value> {
