@@ -225,6 +225,12 @@ impl From<StoreError> for ApiError {
             Self::new(Code::Unavailable, "the server's disk is full")
                 .because(&error)
                 .retry_after(30)
+        } else if error.is_unwritable() {
+            let message = "the server's state can't be written or read now; its log says why";
+            Self::new(Code::Unavailable, message)
+                .detail("reason", "state_unwritable")
+                .because(&error)
+                .retry_after(30)
         } else {
             Self::internal(&error)
         }

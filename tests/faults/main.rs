@@ -11,3 +11,7 @@
 mod support;
 
 mod campaign;
+mod database;
+mod read_only;
+mod scarce;
+mod unread_log;

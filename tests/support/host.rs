@@ -28,6 +28,8 @@ pub enum Need {
     Busybox,
     /// `mmdebstrap`, and with it a Debian mirror.
     Mmdebstrap,
+    /// Memory and pids cgroups at the root, where tests may make their own.
+    TightGroups,
 }
 
 /// One that loads a library is not told apart by its name.
@@ -43,6 +45,9 @@ impl Need {
             Need::Unshare => succeeds(Command::new("unshare").args(["-m", "true"])),
             Need::Busybox => succeeds(Command::new("sh").args(["-c", STATIC_BUSYBOX])),
             Need::Mmdebstrap => succeeds(Command::new("mmdebstrap").arg("--version")),
+            Need::TightGroups => ["memory", "pids"]
+                .iter()
+                .all(|of| super::tight::root(of).is_some()),
             Need::CgroupV1 => super::mounts::all().iter().any(|m| m.fs == "cgroup"),
             Need::DockerRegistry => succeeds(Command::new("docker-registry").arg("--version")),
             Need::Skopeo => succeeds(Command::new("skopeo").arg("--version")),
@@ -56,6 +61,7 @@ impl Need {
             Need::Ia32 => "a kernel with IA32 emulation",
             Need::X86 => "an x86-64 machine",
             Need::Unshare => "unshare of util-linux",
+            Need::TightGroups => "memory and pids cgroups at the root",
             Need::CgroupV1 => "cgroup v1 hierarchies",
             Need::DockerRegistry => "docker-registry",
             Need::Skopeo => "skopeo",

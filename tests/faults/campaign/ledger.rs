@@ -100,7 +100,7 @@ impl Ledger {
 
     /// Notes what must not be.
     pub fn wrong(&self, what: String) {
-        eprintln!("WRONG: {what}");
+        super::say(&format!("WRONG: {what}\n"));
         self.pages().wrong.push(what);
     }
 
