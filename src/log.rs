@@ -1,4 +1,11 @@
 //! Log lines on stderr, one per event; words of the command line; and errors with all their causes in one line.
+//!
+//! A log that nobody takes (a pipe whose reader stands still, a full disk) keeps nothing waiting: lines are lost then, and
+//! their number is told when it goes on. See [`never_wait`].
+
+mod unread;
+
+pub use unread::never_wait;
 
 use crate::config::LogFormat;
 use std::error::Error;
@@ -8,7 +15,7 @@ use std::io::Write;
 /// Sends this process's log lines to stderr. To be called once per process.
 pub fn init(format: LogFormat) {
     let builder = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(unread::Stderr::default)
         .with_max_level(tracing::Level::INFO)
         .with_target(false);
     match format {
@@ -19,12 +26,19 @@ pub fn init(format: LogFormat) {
 
 /// A line for the operator on stderr. That nobody reads it any more is no reason to end, as it is for `eprintln!`.
 pub fn tell(text: impl Display) {
-    let _ = writeln!(std::io::stderr(), "cellblock: {text}");
+    let line = format!("cellblock: {text}\n");
+    let _ = unread::Stderr::default().write_all(line.as_bytes());
 }
 
-/// A line that was asked for, on stdout, as [`tell`].
+/// A line that was asked for, on stdout. Waits for its reader; nobody reading it any more is no reason to end.
 pub fn print(text: impl Display) {
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// A line of the service's on stdout, as [`tell`].
+pub fn announce(text: impl Display) {
+    let line = format!("{text}\n");
+    let _ = unread::Stdout::default().write_all(line.as_bytes());
 }
 
 /// An error with all its causes, outermost first. A cause whose words its wrapper has said already is not repeated.

@@ -225,6 +225,12 @@ impl From<StoreError> for ApiError {
             Self::new(Code::Unavailable, "the server's disk is full")
                 .because(&error)
                 .retry_after(30)
+        } else if error.is_unwritable() {
+            let message = "the server's state can't be written or read now; its log says why";
+            Self::new(Code::Unavailable, message)
+                .detail("reason", "state_unwritable")
+                .because(&error)
+                .retry_after(30)
         } else {
             Self::internal(&error)
         }
@@ -335,6 +341,10 @@ fn refused(error: &WardenError) -> ApiError {
             format!("the server has no room left: {what}"),
         )
         .retry_after(10),
+        Failure::Killed => {
+            let message = "a process of the service was killed by the host before it had done this; send it again";
+            ApiError::new(Code::Unavailable, message).detail("reason", "killed_by_host")
+        }
         Failure::Internal => ApiError::internal(error),
     }
 }

@@ -168,7 +168,7 @@ async fn wait(mut answer: watch::Receiver<Option<Outcome>>) -> Outcome {
 }
 
 async fn stored(app: &App, name: &Name) -> Result<Option<KeyRow>, ApiError> {
-    let since = now() - KEY_LIFE.as_millis() as i64;
+    let since = app.executor.records().now_for_ages() - KEY_LIFE.as_millis() as i64;
     let Name { tenant, scope, key } = name.clone();
     Ok(app.store.key(tenant.0, scope, key, since).await?)
 }

@@ -216,7 +216,8 @@ async fn open(
     };
     let output = host.disk.join("output");
     let outputs = Outputs::open(output, store.clone(), config.records.max_kept_output_bytes);
-    let records = Records::open(store.clone(), outputs).await?;
+    let retention = Duration::from_secs(config.records.retention_secs);
+    let records = Records::open(store.clone(), outputs, retention).await?;
     records.keep_within(config.records.clone());
     let runtimes = Runtimes::open(
         store.clone(),

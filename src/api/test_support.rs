@@ -69,7 +69,9 @@ impl Api {
             };
             let output = dir.path().join("output");
             let outputs = Outputs::open(output, store.clone(), 1 << 20);
-            let records = Records::open(store.clone(), outputs).await.unwrap();
+            let records = Records::open(store.clone(), outputs, std::time::Duration::ZERO)
+                .await
+                .unwrap();
             let runtimes = Runtimes::without_disk(store.clone(), warden.clone(), profiles, host);
             let app = App {
                 store,

@@ -11,6 +11,7 @@
 //! Called by `api`. Knows runtimes and the warden's client, but neither HTTP nor SQL.
 
 mod admission;
+mod ages;
 mod control;
 mod deadline;
 mod drive;

@@ -115,7 +115,7 @@ impl From<ExecRow> for Record {
 }
 
 /// The time in a UUIDv7: its first 48 bits, RFC 9562.
-fn started_at(id: Uuid) -> i64 {
+pub(super) fn started_at(id: Uuid) -> i64 {
     (id.as_u128() >> 80) as i64
 }
 

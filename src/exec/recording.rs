@@ -104,7 +104,12 @@ impl Recording {
         }
         let row = ExecRow {
             outcome: outcome.to_owned(),
-            ended_at: (outcome != UNKNOWN).then(|| jiff::Timestamp::now().as_millisecond()),
+            // The clock may have been set back meanwhile; ids never are.
+            ended_at: (outcome != UNKNOWN).then(|| {
+                jiff::Timestamp::now()
+                    .as_millisecond()
+                    .max(record::started_at(row.id))
+            }),
             report: stored(&report),
             kept: report.stdout_kept + report.stderr_kept,
             in_files: spools.iter().flatten().any(|spool| spool.kept > 0),

@@ -2,6 +2,7 @@
 //! transaction, so that no request waits for the disk; those that promise durability wait for that write. Reading writes
 //! first what is not written yet, so that nobody misses what was answered before.
 
+use super::ages::Ages;
 use super::outputs::{Outputs, Stream};
 use super::record::Record;
 use crate::metrics::METRICS;
@@ -44,6 +45,7 @@ struct Inner {
     waiting: Mutex<Waiting>,
     wake: Notify,
     writing: tokio::sync::Mutex<()>,
+    ages: Ages,
 }
 
 /// What is not written yet.
@@ -67,7 +69,12 @@ pub enum Kept {
 
 impl Records {
     /// Ends the records of the server before, and starts the task that writes new ones.
-    pub async fn open(store: Store, outputs: Outputs) -> Result<Self, StoreError> {
+    /// Nothing is kept by its age for longer than `longest`.
+    pub async fn open(
+        store: Store,
+        outputs: Outputs,
+        longest: Duration,
+    ) -> Result<Self, StoreError> {
         for id in store.lose_running_execs().await? {
             METRICS.exec(super::record::UNKNOWN, 1);
             let bytes = outputs.length(id);
@@ -82,6 +89,7 @@ impl Records {
             waiting: Mutex::default(),
             wake: Notify::new(),
             writing: tokio::sync::Mutex::default(),
+            ages: Ages::new(longest.max(super::KEY_LIFE)),
         }));
         tokio::spawn(records.clone().write_for_ever());
         Ok(records)
@@ -90,6 +98,12 @@ impl Records {
     /// Where output is kept.
     pub fn outputs(&self) -> &Outputs {
         &self.0.outputs
+    }
+
+    /// The time to hold the age of something stored against, in milliseconds since 1970: the clock's, unless that has
+    /// jumped ahead.
+    pub fn now_for_ages(&self) -> i64 {
+        self.0.ages.now()
     }
 
     pub(super) fn store(&self) -> &Store {

@@ -25,7 +25,7 @@ impl Fixture {
     async fn open(&self, most: u64) -> Records {
         let store = Store::open(&self.dir.path().join("t.db")).unwrap();
         let outputs = Outputs::open(self.output(), store.clone(), most);
-        Records::open(store, outputs).await.unwrap()
+        Records::open(store, outputs, Duration::ZERO).await.unwrap()
     }
 
     fn output(&self) -> std::path::PathBuf {

@@ -31,7 +31,7 @@ impl Records {
     }
 
     async fn remove_old(&self, bounds: &RecordBounds) -> Result<(), StoreError> {
-        let now = jiff::Timestamp::now().as_millisecond();
+        let now = self.now_for_ages();
         let before = |age: Duration| now - i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         self.store().remove_keys_before(before(KEY_LIFE)).await?;
         self.outputs().shrink().await?;

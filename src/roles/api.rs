@@ -76,7 +76,7 @@ pub fn run() -> Result<(), Error> {
             admin_token,
         };
         let ready = |ready: &Ready| {
-            crate::log::print(welcome(ready, &token_source));
+            crate::log::announce(welcome(ready, &token_source));
             let _ = packet::send(supervisor.get_ref().as_fd(), READY, &[]);
         };
         crate::api::run(parts, ready, shutdown)

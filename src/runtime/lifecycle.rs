@@ -106,7 +106,7 @@ impl Inner {
     async fn start(&self, runtime: &Runtime) -> Result<(), RuntimeError> {
         // Twice, since a warden that dies has done nothing wrong.
         let mut started = self.warden.start_runtime(runtime.id).await;
-        if matches!(started, Err(WardenError::Lost)) {
+        if started.as_ref().is_err_and(WardenError::is_death) {
             started = self.warden.start_runtime(runtime.id).await;
         }
         started.map_err(|source| warden("starting a runtime", source))?;

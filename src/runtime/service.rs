@@ -276,8 +276,8 @@ impl Inner {
     async fn destroy_steps(&self, runtime: &Runtime) -> Result<(), RuntimeError> {
         self.store_status(runtime, Status::Deleting).await?;
         let mut deleted = self.warden.delete_runtime(runtime.id).await;
-        if matches!(deleted, Err(WardenError::Lost)) {
-            // A warden that dies has done nothing wrong; the next one knows what is left.
+        if deleted.as_ref().is_err_and(WardenError::is_death) {
+            // Who dies has done nothing wrong; the next one knows what is left.
             deleted = self.warden.delete_runtime(runtime.id).await;
         }
         match deleted {

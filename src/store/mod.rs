@@ -77,6 +77,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the database's disk, or another process that uses the file, is in the way.
+    pub fn is_unwritable(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, ReadOnly, SystemIoFailure};
+        let reasons = [DatabaseBusy, DatabaseLocked, ReadOnly, SystemIoFailure];
+        matches!(self, Self::Sql { source, .. }
+            if source.sqlite_error_code().is_some_and(|code| reasons.contains(&code)))
+    }
+
     /// Whether the disk is full: the caller may try again when there is room.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Sql { source, .. }

@@ -34,6 +34,7 @@ const LAST_WAIT: Duration = Duration::from_secs(30);
 
 /// Serves until SIGTERM or SIGINT. An error before the service answers is told on stderr.
 pub fn serve(config: &Config) -> ExitCode {
+    crate::log::never_wait();
     match run(config) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -244,6 +245,7 @@ impl Supervisor<'_> {
     }
 
     fn start_api(&self, link: &OwnedFd) -> Result<Child, Error> {
+        self.home.check_state()?;
         let settings = ApiSettings {
             config: self.config.clone(),
             admin_token: self.home.admin_token()?,

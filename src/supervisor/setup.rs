@@ -50,12 +50,24 @@ pub fn prepare(config: &Config) -> Result<Home, Error> {
         instance,
         lock,
     };
+    home.check_state()?;
     home.ensure_token(&state)?;
     Ok(home)
 }
 
 fn named<'a>(path: &'a Path) -> impl Fn(io::Error) -> String + 'a {
-    move |error| format!("data directory {}: {error}", path.display())
+    move |error| format!("data directory {}: {}", path.display(), remedied(&error))
+}
+
+/// An error, with what helps where that is known.
+fn remedied(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!("{error}: mount it writable, or choose another --data-dir")
+        }
+        io::ErrorKind::StorageFull => format!("{error}: make room, or choose another --data-dir"),
+        _ => error.to_string(),
+    }
 }
 
 fn create(path: &Path) -> Result<(), Error> {
@@ -107,7 +119,7 @@ fn lock(path: &Path) -> Result<OwnedFd, Error> {
         .write(true)
         .mode(0o600)
         .open(path)
-        .map_err(|error| format!("lock {}: {error}", path.display()))?;
+        .map_err(|error| format!("lock {}: {}", path.display(), remedied(&error)))?;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             // The lock is the open file's, shared with the children; it must not be undone when this value goes.
@@ -154,6 +166,28 @@ fn instance(path: &Path) -> Result<String, Error> {
 impl Home {
     fn token_path(&self) -> PathBuf {
         self.data_dir.join("admin-token")
+    }
+
+    /// What is on disk and in no database counts as left by an interrupted operation, and is removed. So a database that
+    /// is gone must not be taken for a first start.
+    pub fn check_state(&self) -> Result<(), Error> {
+        let database = self.data_dir.join("state").join(crate::roles::DATABASE);
+        if database.exists() {
+            return Ok(());
+        }
+        for kind in ["runtimes", "checkpoints"] {
+            let path = self.data_dir.join(kind);
+            let any = fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some());
+            if any {
+                let (database, path) = (database.display(), path.display());
+                return Err(format!(
+                    "the database {database} is gone, but there are {kind} in {path}, which would be removed: \
+                     put it back, or remove {path} to begin anew"
+                )
+                .into());
+            }
+        }
+        Ok(())
     }
 
     /// On the first start without a token of the operator's, makes one. With one, an earlier one that was made goes: it is

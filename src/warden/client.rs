@@ -33,6 +33,13 @@ pub enum WardenError {
     },
 }
 
+impl WardenError {
+    /// Whether a process died before it had answered: what can be done twice may be asked for again.
+    pub fn is_death(&self) -> bool {
+        matches!(self, Self::Lost | Self::Refused(Failure::Killed))
+    }
+}
+
 /// A shared handle; cheap to clone. Survives restarts of the warden.
 #[derive(Clone, Debug)]
 pub struct Warden {

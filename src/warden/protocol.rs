@@ -379,6 +379,8 @@ pub enum Failure {
     Busy(Busy),
     /// The host has no room: disk, uid ranges, processes. Says of what.
     NoRoom(String),
+    /// The process that was to do it was killed, and not by us; whoever asks again finds nothing half done.
+    Killed,
     /// Anything else; the chain is in the warden's log.
     Internal,
 }

@@ -30,6 +30,8 @@ pub enum Need {
     Mmdebstrap,
     /// A kernel whose Landlock, built in and enabled at boot, has at least this ABI.
     LandlockAbi(usize),
+    /// Memory and pids cgroups at the root, where tests may make their own.
+    TightGroups,
 }
 
 /// What is lacking, by ABI.
@@ -58,6 +60,9 @@ impl Need {
             Need::Busybox => succeeds(Command::new("sh").args(["-c", STATIC_BUSYBOX])),
             Need::Mmdebstrap => succeeds(Command::new("mmdebstrap").arg("--version")),
             Need::LandlockAbi(abi) => landlock_abi() >= abi as i64,
+            Need::TightGroups => ["memory", "pids"]
+                .iter()
+                .all(|of| super::tight::root(of).is_some()),
             Need::CgroupV1 => super::mounts::all().iter().any(|m| m.fs == "cgroup"),
             Need::DockerRegistry => succeeds(Command::new("docker-registry").arg("--version")),
             Need::Skopeo => succeeds(Command::new("skopeo").arg("--version")),
@@ -71,6 +76,7 @@ impl Need {
             Need::Ia32 => "a kernel with IA32 emulation",
             Need::X86 => "an x86-64 machine",
             Need::Unshare => "unshare of util-linux",
+            Need::TightGroups => "memory and pids cgroups at the root",
             Need::CgroupV1 => "cgroup v1 hierarchies",
             Need::DockerRegistry => "docker-registry",
             Need::Skopeo => "skopeo",

@@ -17,6 +17,7 @@ pub mod procs;
 pub mod runtime;
 pub mod server;
 pub mod store;
+pub mod tight;
 pub mod timing;
 pub mod websocket;
 

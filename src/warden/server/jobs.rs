@@ -16,6 +16,8 @@ pub enum JobError {
     NoRoom(String, String),
     /// The image can't be used; the text names the reason.
     BadImage(String),
+    /// It ended without an answer: the host killed it.
+    Died,
     /// Anything else, with its chain.
     Other(String),
 }
@@ -223,12 +225,11 @@ fn spawn(held: Vec<OwnedFd>, work: Work) -> Result<(Pid, OwnedFd), Errno> {
 
 fn receive(socket: &OwnedFd) -> JobResult {
     let mut buffer = [0; 4096];
-    let died = || JobError::Other("the job died".to_owned());
     let packet = packet::receive(socket.as_fd(), &mut buffer)
         .map_err(|errno| JobError::Other(format!("no answer from the job: {errno}")))?
-        .ok_or_else(died)?;
+        .ok_or(JobError::Died)?;
     let result: Result<usize, JobError> =
-        serde_json::from_slice(&buffer[..packet.length]).map_err(|_| died())?;
+        serde_json::from_slice(&buffer[..packet.length]).map_err(|_| JobError::Died)?;
     if packet.fds.len() < result? {
         let reason = "this process may open no more descriptors";
         return Err(JobError::Other(reason.to_owned()));

@@ -84,6 +84,7 @@ impl Warden {
     ) {
         let result = result.map_err(|error| match error {
             JobError::NoRoom(what, _) => Failure::NoRoom(what),
+            JobError::Died => Failure::Killed,
             error => {
                 tracing::info!(%id, ?error, "memory is not lowered");
                 Failure::Busy(Busy::Memory)

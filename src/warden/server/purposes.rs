@@ -233,6 +233,7 @@ pub(super) fn failure(id: Uuid, error: &JobError) -> Failure {
     match error {
         JobError::NoRoom(what, _) => Failure::NoRoom(what.clone()),
         JobError::BadImage(reason) => Failure::BadImage(reason.clone()),
+        JobError::Died => Failure::Killed,
         JobError::Other(_) => Failure::Internal,
     }
 }
