@@ -7,6 +7,20 @@
 // They panic when nobody reads; see `log`.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+// build.rs refuses it as well; this is for flags that were set by hand.
+#[cfg(all(
+    not(debug_assertions),
+    any(
+        cellblock_without = "capabilities",
+        cellblock_without = "cgroup-namespace",
+        cellblock_without = "masked-paths",
+        cellblock_without = "network-namespace",
+        cellblock_without = "rlimits",
+        cellblock_without = "seccomp",
+    )
+))]
+compile_error!("a build that leaves a defence out is for tests alone");
+
 pub mod api;
 pub mod cell;
 pub mod cgroup;

@@ -46,7 +46,9 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<(Stdio, Option<Domain
         nix::unistd::write(file, b"0").step("join the cgroup")?;
     }
     // After the joins, so that the namespace's root is the cell's own group.
-    unshare(CloneFlags::CLONE_NEWCGROUP).step("unshare the cgroup namespace")?;
+    if !cfg!(cellblock_without = "cgroup-namespace") {
+        unshare(CloneFlags::CLONE_NEWCGROUP).step("unshare the cgroup namespace")?;
+    }
     setns(spec.template, CloneFlags::CLONE_NEWNS).step("enter the template")?;
     unshare(CloneFlags::CLONE_NEWNS).step("copy the template")?;
 

@@ -113,11 +113,14 @@ pub fn open(spec: &Spec<'_>) -> Result<Open> {
     let (ours, theirs) = packet::pair().step("make the control socket")?;
     /// linux/sched.h, Linux 5.6; libc has it for other targets only.
     const CLONE_NEWTIME: libc::c_int = 0x80;
-    let flags = libc::CLONE_NEWPID
+    let mut flags = libc::CLONE_NEWPID
         | libc::CLONE_NEWNET
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
         | CLONE_NEWTIME;
+    if cfg!(cellblock_without = "network-namespace") {
+        flags &= !libc::CLONE_NEWNET;
+    }
     match sys::clone3(flags, spec.clone_into).step("clone the cell")? {
         Cloned::Child => {
             drop(ours);

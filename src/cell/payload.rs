@@ -75,10 +75,18 @@ fn confine(sandbox: &Sandbox, ids: Ids, streams: &[OwnedFd; 3], terminal: bool) 
         sys::terminal::make_controlling(0).step("take the terminal")?;
     }
     umask(Mode::from_bits_truncate(sandbox.umask));
-    identity::set_rlimits(&sandbox.rlimits)?;
-    identity::drop_bounding_set()?;
-    identity::become_ids(ids.uid, ids.gid)?;
-    identity::drop_capabilities()?;
+    if !cfg!(cellblock_without = "rlimits") {
+        identity::set_rlimits(&sandbox.rlimits)?;
+    }
+    if cfg!(cellblock_without = "capabilities") {
+        // As root inside it keeps all of them over its own user namespace, which owns none of the others.
+        identity::become_ids(ids.uid, ids.gid)?;
+        nix::sys::prctl::set_no_new_privs().step("set no_new_privs")?;
+    } else {
+        identity::drop_bounding_set()?;
+        identity::become_ids(ids.uid, ids.gid)?;
+        identity::drop_capabilities()?;
+    }
     // Above init's: under memory pressure the command goes before the process that reports its end. A process owns its
     // files in /proc only while it is dumpable; nothing else of the tenant's runs in the cell yet.
     nix::sys::prctl::set_dumpable(true).step("own /proc/self")?;
@@ -173,6 +181,9 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
 
 /// Installs the seccomp filters, or ends.
 fn filter(sandbox: &Sandbox, control: &OwnedFd) {
+    if cfg!(cellblock_without = "seccomp") {
+        return;
+    }
     for filter in &sandbox.seccomp {
         if seccompiler::apply_filter(filter).is_err() {
             report_failure(
