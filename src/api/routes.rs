@@ -120,10 +120,10 @@ async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
             "the service is shutting down",
         ));
     }
-    if !app.runtimes.can_start() {
+    if !app.runtimes.can_start().await {
         return Err(ApiError::new(
             Code::Unavailable,
-            "the launcher is being restarted",
+            "the launcher does not answer or is being restarted",
         ));
     }
     let missing = &app.config.allow_missing_limits;

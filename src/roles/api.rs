@@ -4,7 +4,7 @@ use crate::api::{Parts, Ready};
 use crate::config::Config;
 use crate::profile::ProfileSet;
 use crate::roles::fds;
-use crate::roles::{API, ApiSettings, DATABASE, READY, WARDEN, jail};
+use crate::roles::{API, ApiSettings, DATABASE, PING, PONG, READY, WARDEN, jail};
 use crate::sys::polled::{Polled, register};
 use crate::sys::{self, packet};
 use crate::warden::client::Warden;
@@ -119,7 +119,7 @@ fn welcome(ready: &Ready, token_source: &str) -> String {
     )
 }
 
-/// Hears of new wardens from the supervisor, and ends this process when the supervisor is gone.
+/// Hears of new wardens from the supervisor, tells it that this process lives, and ends it when the supervisor is gone.
 async fn follow(supervisor: std::sync::Arc<AsyncFd<Polled>>, tell: mpsc::UnboundedSender<OwnedFd>) {
     let mut buffer = [0; 16];
     loop {
@@ -132,6 +132,10 @@ async fn follow(supervisor: std::sync::Arc<AsyncFd<Polled>>, tell: mpsc::Unbound
                 packet.fds.into_iter().for_each(|fd| {
                     let _ = tell.send(fd);
                 });
+            }
+            Ok(Ok(Some(packet))) if &buffer[..packet.length] == PING => {
+                // It asks again when it has this answer, so there is room for it.
+                let _ = packet::send(supervisor.get_ref().as_fd(), PONG, &[]);
             }
             Ok(Ok(Some(_))) => tracing::error!("the supervisor said what {API} does not know"),
             Ok(Ok(None) | Err(_)) => break,

@@ -19,6 +19,10 @@ pub const WARDEN: &str = "role:warden";
 pub const WARDEN_C: &CStr = c"role:warden";
 /// What a role tells the supervisor once it can serve.
 pub const READY: &[u8] = b"ready";
+/// What the supervisor asks a role over its control socket, to see whether it still works.
+pub const PING: &[u8] = b"ping";
+/// What the role answers, from the loop that does its work.
+pub const PONG: &[u8] = b"pong";
 /// The api's database in its state directory.
 pub const DATABASE: &str = "cellblock.db";
 

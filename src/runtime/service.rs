@@ -231,8 +231,10 @@ impl Runtimes {
     }
 
     /// Whether there is a warden to start commands now.
-    pub fn can_start(&self) -> bool {
-        self.0.warden.is_there()
+    pub async fn can_start(&self) -> bool {
+        /// As long as whoever asks may wait; a busy warden answers in milliseconds.
+        const LIMIT: Duration = Duration::from_secs(2);
+        self.0.warden.answers(LIMIT).await
     }
 
     /// The images that a runtime may be made of, in the order of their names.

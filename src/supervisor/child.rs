@@ -1,6 +1,7 @@
 //! Starting our own binary again in another role, and waiting for it.
 
-use crate::roles::fds;
+use super::pulse::{Beat, Pulse};
+use crate::roles::{PING, PONG, READY, fds};
 use crate::sys::{self, Cloned, packet};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
@@ -13,10 +14,12 @@ use nix::unistd::Pid;
 use std::ffi::CString;
 use std::io::{Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A killed process may still have to finish what it does in the kernel.
 const KILL_WAIT: Duration = Duration::from_secs(30);
+/// How often a process that is to end is looked at: it may have been stopped instead.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Our own binary in a memfd that nobody can change.
 #[derive(Debug)]
@@ -27,12 +30,28 @@ pub struct Program {
 /// A child in a role.
 #[derive(Debug)]
 pub struct Child {
+    /// What messages call it.
+    name: &'static str,
     pid: Pid,
     pidfd: OwnedFd,
     /// Our end of its control socket.
     pub control: OwnedFd,
+    /// Whether it still has its own.
+    listens: bool,
     /// Once it was waited for.
     code: Option<u8>,
+    pulse: Pulse,
+}
+
+/// What a role says over its control socket.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It can serve.
+    Ready,
+    /// It lives, or what it says is not known here.
+    Other,
+    /// It has closed the socket.
+    Nothing,
 }
 
 impl Program {
@@ -70,10 +89,16 @@ impl Program {
         let role = CString::new(role)?;
         match sys::clone3(0, None)? {
             Cloned::Parent { pid, pidfd } => Ok(Child {
+                name: match role.as_c_str() == crate::roles::WARDEN_C {
+                    true => "warden",
+                    false => "api process",
+                },
                 pid,
                 pidfd,
                 control,
+                listens: true,
                 code: None,
+                pulse: Pulse::new(Instant::now()),
             }),
             Cloned::Child => {
                 let given = [theirs.as_fd(), link.as_fd(), memfd.as_fd(), lock.as_fd()];
@@ -132,36 +157,97 @@ impl Child {
         }
     }
 
-    /// Its exit code, if it has ended (128 + N when a signal ended it).
+    /// Its exit code, if it has ended (128 + N when a signal ended it). If it has been stopped instead, it goes on: whoever
+    /// waits for it would wait for ever.
     pub fn ended(&mut self) -> Option<u8> {
-        if self.code.is_none() {
-            self.code = match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(_, code)) => Some(code as u8),
-                Ok(WaitStatus::Signaled(_, signal, _)) => Some(128 + signal as i32 as u8),
-                _ => None,
-            };
+        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
+        while self.code.is_none() {
+            match waitpid(self.pid, Some(flags)) {
+                Ok(WaitStatus::Exited(_, code)) => self.code = Some(code as u8),
+                Ok(WaitStatus::Signaled(_, signal, _)) => {
+                    self.code = Some(128 + signal as i32 as u8);
+                }
+                Ok(WaitStatus::Stopped(_, signal)) => {
+                    let name = self.name;
+                    crate::log::tell(format!("the {name} was stopped ({signal}); it goes on"));
+                    let _ = kill(self.pid, Signal::SIGCONT);
+                }
+                _ => break,
+            }
         }
         self.code
     }
 
-    /// Waits for its end and tells its exit code. None when `limit` passes first: it is killed then, and waited for as
-    /// long as the kernel may take.
-    pub fn end_within(&mut self, limit: Duration) -> Option<u8> {
-        if self.ended().is_none() && !self.gone_within(limit) {
-            let _ = sys::pidfd_kill(self.pidfd.as_fd());
-            self.gone_within(KILL_WAIT);
-            self.ended();
-            return None;
-        }
-        self.ended()
+    /// When [`Child::look_after`] is to be called again.
+    pub fn next_look(&self) -> Instant {
+        self.pulse.next()
     }
 
-    fn gone_within(&self, limit: Duration) -> bool {
-        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+    /// Asks whether it lives, when it is time to; kills it when it has not answered for too long. Its end shows by
+    /// [`Child::ended`], as any other.
+    pub fn look_after(&mut self, now: Instant) {
+        match self.pulse.beat(now) {
+            Beat::Wait => {}
+            // One at a time, so there is room for it; and a socket without another end is silence too.
+            Beat::Ask => drop(packet::send(self.control.as_fd(), PING, &[])),
+            Beat::Hangs => {
+                let name = self.name;
+                crate::log::tell(format!("the {name} does not answer and was killed"));
+                let _ = sys::pidfd_kill(self.pidfd.as_fd());
+            }
+        }
+    }
+
+    /// Whether it may still say something.
+    pub fn listens(&self) -> bool {
+        self.listens
+    }
+
+    /// Takes what it says. Waits for that, so poll(2) comes first.
+    pub fn said(&mut self) -> Said {
+        let mut buffer = [0; 16];
+        match packet::receive(self.control.as_fd(), &mut buffer) {
+            Ok(Some(packet)) if &buffer[..packet.length] == READY => Said::Ready,
+            Ok(Some(packet)) if &buffer[..packet.length] == PONG => {
+                self.pulse.answered();
+                Said::Other
+            }
+            Ok(Some(_)) | Err(Errno::EMSGSIZE | Errno::EINTR) => Said::Other,
+            Ok(None) | Err(_) => {
+                self.listens = false;
+                Said::Nothing
+            }
+        }
+    }
+
+    /// Waits for its end and tells its exit code. None when `limit` passes first: it is killed then, and waited for as
+    /// long as the kernel may take. Stopped, it goes on, and so does `other`, which it may wait for.
+    pub fn end_within(&mut self, limit: Duration, mut other: Option<&mut Child>) -> Option<u8> {
+        if !self.gone_within(limit, &mut other) {
+            let _ = sys::pidfd_kill(self.pidfd.as_fd());
+            self.gone_within(KILL_WAIT, &mut other);
+            return None;
+        }
+        self.code
+    }
+
+    fn gone_within(&mut self, limit: Duration, other: &mut Option<&mut Child>) -> bool {
+        let until = Instant::now() + limit;
         loop {
-            match poll(&mut fds, timeout(Some(limit))) {
-                Err(Errno::EINTR) => {}
-                gone => return gone == Ok(1),
+            if self.ended().is_some() {
+                return true;
+            }
+            if let Some(other) = other {
+                other.ended();
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut fds, timeout(Some(left.min(LOOK)))) == Ok(1) && self.ended().is_none() {
+                // Dead, but a tracer has to take note of it before its parent may.
+                std::thread::sleep(LOOK.min(left) / 10);
             }
         }
     }

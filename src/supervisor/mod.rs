@@ -7,15 +7,16 @@
 
 mod child;
 mod deaths;
+mod pulse;
 mod setup;
 
 pub use child::Program;
 
 use crate::config::Config;
-use crate::roles::{API, ApiSettings, READY, WARDEN};
+use crate::roles::{API, ApiSettings, WARDEN};
 use crate::sys::packet;
 use crate::warden::server::Settings;
-use child::Child;
+use child::{Child, Said};
 use deaths::Deaths;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -155,7 +156,11 @@ impl Supervisor<'_> {
                 let _ = packet::send(api.control.as_fd(), WARDEN.as_bytes(), &[link.as_fd()]);
                 continue;
             }
-            match self.hear((!ready).then_some((&api, api_until)))? {
+            let heard = match ready {
+                true => self.watch(&mut api, &mut warden)?,
+                false => self.hear(&mut api, api_until)?,
+            };
+            match heard {
                 Heard::Stop => return Ok(self.stop(api, warden)),
                 Heard::Child => {}
                 Heard::Ready => {
@@ -163,21 +168,21 @@ impl Supervisor<'_> {
                     self.served = true;
                 }
                 Heard::Failed => {
-                    api.end_within(LAST_WAIT);
+                    api.end_within(LAST_WAIT, None);
                 }
                 Heard::Nothing => {
                     crate::log::tell("the api process was not ready in time and was killed");
-                    api.end_within(Duration::ZERO);
+                    api.end_within(Duration::ZERO, None);
                 }
             }
         }
     }
 
     /// Lets running commands end, then everything.
-    fn stop(&self, mut api: Child, warden: Child) -> Ended {
+    fn stop(&self, mut api: Child, mut warden: Child) -> Ended {
         api.terminate();
         let limit = Duration::from_secs(self.config.drain_secs) + LAST_WAIT;
-        let code = api.end_within(limit).unwrap_or_else(|| {
+        let code = api.end_within(limit, Some(&mut warden)).unwrap_or_else(|| {
             crate::log::tell("the api process did not end in time and was killed");
             1
         });
@@ -224,20 +229,22 @@ impl Supervisor<'_> {
         drop(warden_end);
         let until = Instant::now() + START_WAIT;
         loop {
-            match self.hear(Some((&child, until)))? {
+            match self.hear(&mut child, until)? {
                 Heard::Ready => return Ok(Some((child, api_end))),
-                Heard::Child => {}
+                Heard::Child => {
+                    child.ended();
+                }
                 Heard::Stop => {
                     // It has no cell to close yet.
-                    child.end_within(Duration::ZERO);
+                    child.end_within(Duration::ZERO, None);
                     return Ok(None);
                 }
                 Heard::Failed => {
-                    child.end_within(LAST_WAIT);
+                    child.end_within(LAST_WAIT, None);
                     return Err("the warden could not start; its log line says why".into());
                 }
                 Heard::Nothing => {
-                    child.end_within(Duration::ZERO);
+                    child.end_within(Duration::ZERO, None);
                     return Err("the warden was not ready in time and was killed".into());
                 }
             }
@@ -255,28 +262,63 @@ impl Supervisor<'_> {
         self.program.start(API, &settings, link, &self.home.lock)
     }
 
-    /// Waits for a signal or for the word of a child that starts and the time by which it must have spoken.
-    fn hear(&self, starting: Option<(&Child, Instant)>) -> Result<Heard, Error> {
-        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        fds.extend(starting.map(|(c, _)| PollFd::new(c.control.as_fd(), PollFlags::POLLIN)));
-        let limit = starting.map(|(_, until)| until.saturating_duration_since(Instant::now()));
-        match poll(&mut fds, child::timeout(limit)) {
+    /// Waits for a signal or for the word of a child that starts, which must have spoken by then.
+    fn hear(&self, child: &mut Child, until: Instant) -> Result<Heard, Error> {
+        let mut fds = [
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(child.control.as_fd(), PollFlags::POLLIN),
+        ];
+        let limit = until.saturating_duration_since(Instant::now());
+        match poll(&mut fds, child::timeout(Some(limit))) {
             Ok(0) => return Ok(Heard::Nothing),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
+        let spoke = fds[1].any() == Some(true);
         if self.told_to_stop()? {
             return Ok(Heard::Stop);
         }
-        match (starting, fds.get(1).and_then(PollFd::any)) {
-            (Some((child, _)), Some(true)) => {
-                let mut buffer = [0; 16];
-                match packet::receive(child.control.as_fd(), &mut buffer) {
-                    Ok(Some(packet)) if &buffer[..packet.length] == READY => Ok(Heard::Ready),
-                    _ => Ok(Heard::Failed),
-                }
+        if !spoke {
+            return Ok(Heard::Child);
+        }
+        match child.said() {
+            Said::Ready => Ok(Heard::Ready),
+            Said::Other | Said::Nothing => Ok(Heard::Failed),
+        }
+    }
+
+    /// Waits for a signal, and looks after both roles: one that hangs is killed, and ends like any other.
+    fn watch(&self, api: &mut Child, warden: &mut Child) -> Result<Heard, Error> {
+        let now = Instant::now();
+        let next = api.next_look().min(warden.next_look());
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        for child in [&*api, &*warden] {
+            if child.listens() {
+                fds.push(PollFd::new(child.control.as_fd(), PollFlags::POLLIN));
             }
-            _ => Ok(Heard::Child),
+        }
+        match poll(
+            &mut fds,
+            child::timeout(Some(next.saturating_duration_since(now))),
+        ) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut spoke = fds
+            .iter()
+            .skip(1)
+            .map(|fd| fd.any() == Some(true))
+            .collect::<Vec<_>>()
+            .into_iter();
+        for child in [api, warden] {
+            if child.listens() && spoke.next() == Some(true) {
+                child.said();
+            }
+            child.look_after(Instant::now());
+        }
+        match self.told_to_stop()? {
+            true => Ok(Heard::Stop),
+            false => Ok(Heard::Child),
         }
     }
 
@@ -307,7 +349,7 @@ impl Supervisor<'_> {
     /// Lets the warden close every cell, cgroup and mount, and waits for it.
     fn close(&self, mut warden: Child, code: u8) -> u8 {
         warden.hang_up();
-        if warden.end_within(LAST_WAIT).is_none() {
+        if warden.end_within(LAST_WAIT, None).is_none() {
             crate::log::tell("the warden did not end in time and was killed");
             return 1;
         }

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -143,9 +144,16 @@ impl Warden {
         Ok(Warden { calls, there })
     }
 
-    /// Whether there is a warden now; false between the end of one and the start of the next.
-    pub fn is_there(&self) -> bool {
+    /// Whether there is a warden now that answers: not between the end of one and the start of the next, and not while one
+    /// takes longer than `limit`.
+    pub async fn answers(&self, limit: Duration) -> bool {
+        // Behind the last id there is none.
+        let after = Some(Uuid::max());
+        let ask = self.ask(|seq| Request::ListRuntimes { seq, after });
         self.there.load(Ordering::Relaxed)
+            && tokio::time::timeout(limit, ask)
+                .await
+                .is_ok_and(|answer| answer.is_ok())
     }
 
     /// Kills a runtime's cells and removes its disk.

@@ -2,12 +2,14 @@
 
 use crate::needs;
 use crate::support::mounts::TestDir;
-use crate::support::server::Options;
-use crate::support::{Server, alone, bound, eventually, procs};
+use crate::support::server::{Held, Options};
+use crate::support::{Reply, Runtime, Server, alone, bound, eventually, procs};
 use serde_json::json;
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 fn signal(pid: u32, signal: i32) {
     // SAFETY: kill(2) takes numbers only; the pid is a process of this test's own server.
@@ -91,7 +93,7 @@ fn an_api_process_that_hangs_does_not_keep_the_service_from_stopping() {
         args: vec!["--config".into(), file.display().to_string()],
         ..Options::default()
     });
-    signal(server.api_pid(), libc::SIGSTOP);
+    let _held = Held::process(server.api_pid());
     server.signal(libc::SIGTERM);
     let gone = || procs::state(server.pid).is_none_or(|state| state == 'Z');
     // It waits half a minute before it takes the api process to be stuck.
@@ -132,4 +134,132 @@ fn an_upload_that_does_not_come_to_its_end_does_not_keep_the_service_from_stoppi
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer);
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+}
+
+/// Execs from several clients at once, and meanwhile what `disturb` does, again and again. Every one is answered.
+fn under_load(runtime: &Runtime, disturb: impl Fn()) -> Vec<Reply> {
+    std::thread::scope(|scope| {
+        let client = |client: usize| {
+            move || {
+                let run =
+                    |n: usize| runtime.try_exec(&json!({"command": format!("echo {client}-{n}")}));
+                (0..12).map(run).collect::<Vec<_>>()
+            }
+        };
+        let clients: Vec<_> = (0..4).map(|n| scope.spawn(client(n))).collect();
+        while clients.iter().any(|client| !client.is_finished()) {
+            disturb();
+        }
+        let replies = clients
+            .into_iter()
+            .map(|client| client.join().expect("no panic"));
+        replies.flatten().collect()
+    })
+}
+
+fn records(server: &Server, runtime: &Runtime) -> Vec<String> {
+    let path = format!("/v1/execs?runtime={}&limit=100", runtime.id);
+    let list = server.api.get(&path).data(200);
+    let ids = list.as_array().expect("a list").iter();
+    ids.map(|record| record["exec_id"].as_str().expect("an id").to_owned())
+        .collect()
+}
+
+#[test]
+fn a_stopped_warden_or_api_goes_on_and_nothing_is_lost() {
+    needs!(Root);
+    let _turn = alone();
+    let server = Server::start(Options::default());
+    let runtime = Runtime::create(&server.api, &json!({"limits": {"disk_mib": 64}}));
+    let pids = [server.warden_pid(), server.api_pid()];
+    for pid in pids {
+        let before = records(&server, &runtime).len();
+        let stops = AtomicUsize::new(0);
+        let replies = under_load(&runtime, || {
+            signal(pid, libc::SIGSTOP);
+            stops.fetch_add(1, Ordering::Relaxed);
+            let runs = || procs::state(pid) != Some('T');
+            assert!(eventually(bound(5_000), runs), "it stays stopped");
+            std::thread::sleep(Duration::from_millis(20));
+        });
+        assert!(stops.into_inner() > 0);
+        let mut said = HashSet::new();
+        for reply in &replies {
+            assert!(reply.took < bound(10_000), "it took {:?}", reply.took);
+            let data = reply.data(200);
+            assert!(said.insert(data["stdout"].to_string()), "doubled: {data}");
+        }
+        assert_eq!(records(&server, &runtime).len() - before, replies.len());
+    }
+    assert_eq!([server.warden_pid(), server.api_pid()], pids, "one died");
+    assert!(server.log().contains("was stopped"), "{}", server.log());
+    assert!(server.stop().success());
+}
+
+#[test]
+fn a_warden_that_hangs_is_replaced_and_its_execs_end() {
+    needs!(Root);
+    let _turn = alone();
+    let server = Server::start(Options::default());
+    let runtime = Runtime::create(&server.api, &json!({"limits": {"disk_mib": 64}}));
+    runtime.sh("echo kept > /root/file").assert_code(0);
+    let (warden, api) = (server.warden_pid(), server.api_pid());
+    let marker = procs::marker();
+    let runs = json!({"command": "sleep", "args": [marker]});
+    let (running, late) = std::thread::scope(|scope| {
+        let running = scope.spawn(|| runtime.try_exec(&runs));
+        assert!(eventually(bound(5_000), || !procs::with_arg(&marker).is_empty()));
+        let _held = Held::process(warden);
+        let late = scope.spawn(|| runtime.try_exec(&json!({"command": "true"})));
+        // Said long before it is done something about.
+        assert_eq!(server.api.get("/readyz").status, 503);
+        (
+            running.join().expect("no panic"),
+            late.join().expect("no panic"),
+        )
+    });
+    for reply in [running, late] {
+        // The status of an answer that takes this long was sent before.
+        assert!(matches!(reply.status, 200 | 503), "{}", reply.status);
+        assert_eq!(reply.json()["error"]["code"], "unavailable");
+        let details = &reply.json()["error"]["details"];
+        assert_eq!(details["reason"], "launcher_restarted", "{details}");
+        // The supervisor is patient for twenty seconds.
+        assert!(reply.took < bound(40_000), "it took {:?}", reply.took);
+    }
+    assert!(eventually(bound(2_000), || procs::with_arg(&marker).is_empty()));
+    assert!(
+        eventually(bound(10_000), || works(&server)),
+        "{}",
+        server.log()
+    );
+    runtime.sh("cat /root/file").assert_stdout("kept\n");
+    assert_eq!(server.api.get("/readyz").status, 200);
+    assert_eq!(server.api_pid(), api, "the api did not live through it");
+    assert_ne!(server.warden_pid(), warden);
+    assert!(server.log().contains("does not answer and was killed"));
+    assert!(server.stop().success());
+}
+
+#[test]
+fn an_api_process_that_hangs_is_replaced() {
+    needs!(Root);
+    let _turn = alone();
+    let server = Server::start(Options::default());
+    let api = server.api_pid();
+    let held = Held::process(api);
+    let replaced = || {
+        let child = |pid: &u32| procs::parent(*pid) == Some(server.pid);
+        let dead = |pid| procs::state(pid).is_none_or(|state| state == 'Z');
+        dead(api) || !procs::all().iter().any(|pid| child(pid) && *pid == api)
+    };
+    assert!(eventually(bound(40_000), replaced), "{}", server.log());
+    drop(held);
+    assert!(
+        eventually(bound(20_000), || works(&server)),
+        "{}",
+        server.log()
+    );
+    assert!(server.log().contains("does not answer and was killed"));
+    assert!(server.stop().success());
 }

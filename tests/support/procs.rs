@@ -32,6 +32,14 @@ pub fn tree(root: u32) -> Vec<u32> {
     found
 }
 
+/// The threads of a process.
+pub fn threads(pid: u32) -> Vec<i32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).expect("list the threads");
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
 /// The parent of a process.
 pub fn parent(pid: u32) -> Option<u32> {
     stat_field(pid, 1)?.parse().ok()

@@ -160,12 +160,10 @@ impl Server {
         self.child_where(|uid| uid == 0)
     }
 
-    /// Stops the warden, so that no command starts, until the guard is dropped.
+    /// Makes the warden stand still, so that no command starts, until the guard is dropped. Held for longer than 20 s it
+    /// is killed and replaced.
     pub fn hold_warden(&self) -> Held {
-        let pid = self.warden_pid();
-        // SAFETY: kill(2) takes numbers only; the pid is a child of the server's.
-        unsafe { libc::kill(pid as i32, libc::SIGSTOP) };
-        Held(pid)
+        Held::process(self.warden_pid())
     }
 
     fn child_where(&self, holds: impl Fn(u32) -> bool) -> u32 {
@@ -246,13 +244,63 @@ impl Server {
     }
 }
 
-/// A stopped process, which goes on when this is dropped.
-pub struct Held(u32);
+/// A process whose threads hang until this is dropped, as ones that wait for the kernel would. By ptrace(2), since the
+/// supervisor lets a process that was stopped by a signal go on.
+pub struct Held {
+    release: Option<mpsc::Sender<()>>,
+    tracer: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Held {
+    /// Holds a process.
+    pub fn process(pid: u32) -> Held {
+        let (release, released) = mpsc::channel();
+        let (tell, held) = mpsc::channel();
+        let tracer = std::thread::spawn(move || hold(pid, &tell, &released));
+        held.recv().expect("the process is held");
+        Held {
+            release: Some(release),
+            tracer: Some(tracer),
+        }
+    }
+}
+
+/// One thread from the beginning to the end: it alone is the tracer.
+fn hold(pid: u32, tell: &mpsc::Sender<()>, released: &mpsc::Receiver<()>) {
+    let null = std::ptr::null_mut::<libc::c_void>();
+    let mut threads = procs::threads(pid);
+    for thread in &threads {
+        // SAFETY: numbers and null pointers; the threads are those of a process of this test's own server.
+        unsafe {
+            assert_eq!(libc::ptrace(libc::PTRACE_SEIZE, *thread, null, null), 0);
+            assert_eq!(libc::ptrace(libc::PTRACE_INTERRUPT, *thread, null, null), 0);
+            let stopped = libc::waitpid(*thread, std::ptr::null_mut(), libc::__WALL);
+            assert_eq!(stopped, *thread);
+        }
+    }
+    tell.send(()).expect("the test waits for this");
+    // Its end is told to its tracer first, and only then to its parent.
+    let lives = |thread: &i32| {
+        let flags = libc::__WALL | libc::WNOHANG;
+        // SAFETY: as above.
+        unsafe { libc::waitpid(*thread, std::ptr::null_mut(), flags) == 0 }
+    };
+    let wait = Duration::from_millis(5);
+    while released.recv_timeout(wait) == Err(mpsc::RecvTimeoutError::Timeout) {
+        threads.retain(lives);
+    }
+    for thread in &threads {
+        // SAFETY: as above.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, *thread, null, null) };
+    }
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // SAFETY: kill(2) takes numbers only; what is stopped keeps its pid.
-        unsafe { libc::kill(self.0 as i32, libc::SIGCONT) };
+        drop(self.release.take());
+        if let Some(tracer) = self.tracer.take() {
+            let _ = tracer.join();
+        }
     }
 }
 

@@ -31,6 +31,7 @@ pub use settings::Settings;
 
 use crate::cgroup::CgroupHost;
 use crate::image::ImageStore;
+use crate::roles::{PING, PONG};
 use crate::sys::packet;
 use crate::warden::protocol::{MAX_MESSAGE, Reply, Request};
 use catalogue::Catalogue;
@@ -191,8 +192,11 @@ impl Warden {
             };
             for event in &events[..count] {
                 match Source::unpack(event.data()) {
-                    // It never sends: readable means gone.
-                    Source::Supervisor => return Ok(()),
+                    Source::Supervisor => {
+                        if !self.answer_supervisor() {
+                            return Ok(());
+                        }
+                    }
                     Source::Api => {
                         if event.events().contains(EpollFlags::EPOLLOUT) {
                             self.flush()?;
@@ -220,6 +224,19 @@ impl Warden {
             Some(Duration::from_secs(30))
         } else {
             None
+        }
+    }
+
+    /// Says that the loop goes round; false when the supervisor is gone.
+    fn answer_supervisor(&self) -> bool {
+        let mut buffer = [0; 16];
+        match packet::receive(self.supervisor.as_fd(), &mut buffer) {
+            Ok(Some(packet)) if &buffer[..packet.length] == PING => {
+                // It asks again when it has this answer, so there is room for it.
+                packet::send(self.supervisor.as_fd(), PONG, &[]).is_ok()
+            }
+            Ok(Some(_)) | Err(Errno::EINTR | Errno::ENOMEM) => true,
+            Ok(None) | Err(_) => false,
         }
     }
 
