@@ -45,7 +45,9 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    const TARGETS: [(&str, fn(&[u8])); 10] = [
+    type Target = fn(&[u8]);
+
+    const TARGETS: [(&str, Target); 10] = [
         ("config", config),
         ("cursor", cursor),
         ("exec", exec),
