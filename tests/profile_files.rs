@@ -1,6 +1,6 @@
 //! Profile files: the embedded ones, those of a directory, and how bad ones are refused.
 
-use cellblock::profile::{HidePid, Profile, ProfileError, ProfileSet, Rlimit};
+use cellblock::profile::{HidePid, Profile, ProfileError, ProfileSet, Rlimit, Tcp};
 use nix::sys::resource::Resource;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -71,6 +71,7 @@ fn the_embedded_profiles_are_what_the_contract_promises() {
         Some((8 << 20, u64::MAX))
     );
     assert_eq!(default.proc.mount_options(), []);
+    assert_eq!(default.landlock.tcp, Tcp::Allow);
 
     let strict = embedded("strict");
     let identity = &strict.identity;
@@ -81,6 +82,7 @@ fn the_embedded_profiles_are_what_the_contract_promises() {
     );
     assert_eq!(strict.umask, 0o022);
     assert_eq!(strict.proc.hidepid, HidePid::Invisible);
+    assert_eq!(strict.landlock.tcp, Tcp::Deny);
     assert_eq!(strict.proc.mount_options(), [("hidepid", "2")]);
     for profile in [default, strict] {
         assert_eq!(rlimit(&profile, Resource::RLIMIT_CORE), Some((1, 1)));
@@ -184,6 +186,17 @@ fn a_directory_adds_and_overrides() {
     assert_eq!((strict.limits.shm_mib, strict.identity.uid), (5, 0));
     assert_eq!(strict.unknown_syscalls(), Vec::<String>::new());
     assert_eq!(set.get("default").expect("it stays").limits.shm_mib, 64);
+}
+
+#[test]
+fn a_profile_from_before_landlock_allows_tcp() {
+    for now in ["[landlock]\ntcp = \"allow\"\n", "tcp = \"allow\"\n"] {
+        let before = DEFAULT.replace(now, "");
+        assert_ne!(before, DEFAULT);
+        let set = load(&[("mine.toml", &before)]).expect("a good file");
+        let mine = set.get("mine").expect("it was added");
+        assert_eq!(mine.landlock.tcp, Tcp::Allow);
+    }
 }
 
 #[test]
@@ -336,6 +349,16 @@ fn bad_files_are_refused_with_file_field_and_remedy() {
             "[identity]",
             "[proc]\nhidepid = \"2\"\n[identity]",
             "unknown variant `2`",
+        ),
+        (
+            "tcp = \"allow\"",
+            "tcp = \"yes\"",
+            "unknown variant `yes`, expected `allow` or `deny`",
+        ),
+        (
+            "tcp = \"allow\"",
+            "udp = \"allow\"",
+            "unknown field `udp`, expected `tcp`",
         ),
         ("[identity]", "[identity", "not a profile"),
     ];
