@@ -192,14 +192,13 @@ impl Warden {
                         Ok(()) => started = cell.ends.take().map(|ends| (cell.request.seq, ends)),
                         Err(error) => {
                             // It may just have been killed; if not, this line is the reason that it is now.
-                            let killed = opened.killed.get();
-                            tracing::warn!(
-                                killed,
-                                error = error.as_ref(),
-                                "a cell could not be started"
-                            );
-                            cell.end.get_or_insert(CellEnd::SetupFailed.seen(killed));
-                            kill(opened);
+                            let (killed, error) = (opened.killed.get(), error.as_ref());
+                            tracing::warn!(killed, error, "a cell could not be started");
+                            // Who is dead already has said why, or was killed by the host.
+                            if error.downcast_ref() != Some(&Errno::EPIPE) {
+                                cell.end.get_or_insert(CellEnd::SetupFailed.seen(killed));
+                                kill(opened);
+                            }
                         }
                     }
                 }

@@ -226,7 +226,11 @@ fn spawn(held: Vec<OwnedFd>, work: Work) -> Result<(Pid, OwnedFd), Errno> {
 fn receive(socket: &OwnedFd) -> JobResult {
     let mut buffer = [0; 4096];
     let packet = packet::receive(socket.as_fd(), &mut buffer)
-        .map_err(|errno| JobError::Other(format!("no answer from the job: {errno}")))?
+        .map_err(|errno| match errno {
+            // It died before it had read what it was sent: unix(7).
+            Errno::ECONNRESET => JobError::Died,
+            errno => JobError::Other(format!("no answer from the job: {errno}")),
+        })?
         .ok_or(JobError::Died)?;
     let result: Result<usize, JobError> =
         serde_json::from_slice(&buffer[..packet.length]).map_err(|_| JobError::Died)?;
