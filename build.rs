@@ -58,7 +58,9 @@ fn link_examples_statically() {
         let path = String::from_utf8_lossy(&said).trim().to_owned();
         // A compiler that has no such library repeats its name.
         if !Path::new(&path).is_absolute() {
-            println!("cargo:warning=no static {file} here: the probe of the tests can't run in an empty image");
+            println!(
+                "cargo:warning=no static {file} here: the probe of the tests can't run in an empty image"
+            );
             return;
         }
         let link = libraries.join(format!("lib{name}.a"));

@@ -8,9 +8,9 @@
 
 mod error;
 mod file;
-mod landlock;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod landlock;
 mod limits;
 mod proc;
 pub mod seccomp;

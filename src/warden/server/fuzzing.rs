@@ -14,8 +14,9 @@ use std::sync::LazyLock;
 /// A machine's memory and processors.
 const HOST: (u64, u64) = (8 << 30, 4);
 
-static POLICIES: LazyLock<HashMap<String, Policy>> =
-    LazyLock::new(|| policy::load(None, crate::landlock::Abi::Unsupported).expect("the project's own"));
+static POLICIES: LazyLock<HashMap<String, Policy>> = LazyLock::new(|| {
+    policy::load(None, crate::landlock::Abi::Unsupported).expect("the project's own")
+});
 
 /// A packet to the warden or from it, a cell's report, a command on its way into a cell.
 pub fn warden(data: &[u8]) {
