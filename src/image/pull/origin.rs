@@ -4,7 +4,7 @@
 //! registry where the operator asked for it, and never by way of a redirect from anywhere else.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use ureq::http::Uri;
 
 /// A server: nothing that was given to one is given to another.
@@ -74,11 +74,12 @@ impl Url {
         };
         let authority = uri.authority().ok_or(NoWay::NotAUrl)?;
         // A name and password in a URL would be sent as credentials that nobody here gave.
-        if authority.as_str().contains('@') || authority.host().is_empty() {
+        if authority.as_str().contains('@') || !is_host(authority.host()) {
             return Err(NoWay::NotAUrl);
         }
         let written = authority.as_str().len() > authority.host().len();
         let port = match authority.port_u16() {
+            Some(0) => return Err(NoWay::NotAUrl),
             Some(port) => port,
             None if written => return Err(NoWay::NotAUrl),
             None if tls => 443,
@@ -118,6 +119,16 @@ impl Url {
         let scheme = if self.origin.tls { "https" } else { "http" };
         let Origin { host, port, .. } = &self.origin;
         format!("{scheme}://{host}:{port}{}", self.path)
+    }
+}
+
+/// Whether it is a name, an IPv4 address or an IPv6 one in brackets. The library that takes URLs apart lets brackets stand
+/// anywhere, and then reads its own result differently.
+fn is_host(text: &str) -> bool {
+    let part_of_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    match text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !text.is_empty() && text.bytes().all(part_of_name),
     }
 }
 
@@ -161,6 +172,21 @@ mod tests {
             "https://b.example/",
         ] {
             assert_ne!(one, url(other).origin, "{other}");
+        }
+    }
+
+    #[test]
+    fn brackets_stand_around_an_address_and_port_0_is_none() {
+        assert_eq!(url("https://[::1]:5000/v2/").origin.host, "[::1]");
+        for text in [
+            "https://a[:1]:0000/a",
+            "https://a[::1]:5000/a",
+            "https://[::1/a",
+            "https://[a.example]/a",
+            "https://a.example:0/a",
+            "https://a%41.example/a",
+        ] {
+            assert_eq!(Url::parse(text), Err(NoWay::NotAUrl), "{text}");
         }
     }
 
