@@ -13,7 +13,7 @@ use crate::warden::server::jobs::{JobError, JobResult, Lane};
 use crate::warden::server::{Source, Warden, images};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// What a job was started for.
@@ -80,6 +80,8 @@ pub enum Purpose {
     },
     /// Let go of something that nobody waits for.
     Release,
+    /// Remove what a job has left that was killed.
+    Sweep(PathBuf),
     /// Let go of what a cell left in its namespaces.
     Bury(Box<Gone>),
 }
@@ -152,6 +154,13 @@ impl Warden {
                         self.reply(&reply, config.into_iter().collect());
                     }
                     Err(error) => {
+                        // It may have been killed with anything half made, or all of it.
+                        let directory = &self.catalogue.directory;
+                        let places = [directory.path(id), directory.unfinished_path(id)];
+                        let place = || directory.unfinished_path(Uuid::now_v7());
+                        for (from, left) in places.map(|from| (from, place())) {
+                            self.sweep_away(&from, left);
+                        }
                         self.catalogue.release(uid_base);
                         let failure = failure(id, &error);
                         self.reply(&Reply::Failed { seq, failure }, Vec::new());
@@ -201,8 +210,30 @@ impl Warden {
                 lowerings,
             } => self.lowering_ended(seq, id, resources, &lowerings, result),
             Purpose::Release => {}
+            Purpose::Sweep(left) => {
+                if matches!(result, Err(JobError::Died)) {
+                    self.sweep(left);
+                }
+            }
             Purpose::Bury(gone) => self.finish(*gone),
         }
+    }
+}
+
+impl Warden {
+    /// Removes a directory, if it is there. It is out of the way at once, as `left`: its name may be used again.
+    pub(super) fn sweep_away(&mut self, from: &Path, left: PathBuf) {
+        if std::fs::rename(from, &left).is_ok() {
+            self.sweep(left);
+        }
+    }
+
+    fn sweep(&mut self, left: PathBuf) {
+        let path = left.clone();
+        self.start_job(Lane::Release, Purpose::Sweep(left), Vec::new(), move |_| {
+            let _ = std::fs::remove_dir_all(path);
+            Ok(Vec::new())
+        });
     }
 }
 

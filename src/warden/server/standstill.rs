@@ -262,13 +262,10 @@ impl Warden {
             Err(error) => {
                 // It may have died before it could take away what it had made. Out of the way at once, since the id is
                 // free from here on.
-                let left = self.checkpoints.directory.unfinished_path(Uuid::now_v7());
-                let _ =
-                    std::fs::rename(self.checkpoints.directory.unfinished_path(record.id), &left);
-                self.start_job(Lane::Release, Purpose::Release, Vec::new(), move |_| {
-                    let _ = std::fs::remove_dir_all(left);
-                    Ok(Vec::new())
-                });
+                let directory = &self.checkpoints.directory;
+                let unfinished = directory.unfinished_path(record.id);
+                let left = directory.unfinished_path(Uuid::now_v7());
+                self.sweep_away(&unfinished, left);
                 let failure = failure(id, &error);
                 Reply::Failed { seq, failure }
             }

@@ -87,6 +87,12 @@ fn quiet_round(server: &Server, seed: u64) {
     assert!(wrong.is_empty(), "without any kill: {wrong:#?}");
 }
 
+/// The runtime that stays is mounted since the first start, and after a restart since its first command.
+fn mount_example(server: &Server) {
+    let body = json!({"command": "true"});
+    server.api.post(&execs::path("example"), &body).data(200);
+}
+
 fn client<'a>(
     who: &'static str,
     number: u64,
@@ -194,6 +200,7 @@ fn whatever_is_killed_every_answer_stays_true() {
     say(&format!("{kills} kills; CELLBLOCK_TEST_SEED={seed}\n"));
     let server = Server::start(Options::default());
     quiet_round(&server, seed);
+    mount_example(&server);
     let before = settled(&server);
     shared(&server);
 
@@ -224,6 +231,7 @@ fn whatever_is_killed_every_answer_stays_true() {
     let found = verdict::judge(&client, contents);
     totals(&ledger, &found, took, seed);
     quiet_round(&server, seed);
+    mount_example(&server);
     before.assert_again(|| Counts::of(&server));
     let wrong = std::mem::take(&mut ledger.pages().wrong);
     assert!(wrong.is_empty(), "{} mistakes: {wrong:#?}", wrong.len());
