@@ -13,6 +13,7 @@
     any(
         cellblock_without = "capabilities",
         cellblock_without = "cgroup-namespace",
+        cellblock_without = "landlock",
         cellblock_without = "masked-paths",
         cellblock_without = "network-namespace",
         cellblock_without = "rlimits",
