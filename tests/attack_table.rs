@@ -43,11 +43,11 @@ fn tests_of(program: &str, directory: &Path) -> BTreeSet<String> {
                 inner = "::tests".to_owned();
             } else if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
                 test = true;
-            } else if let (true, Some((head, _))) = (test, line.split_once('(')) {
-                if let Some((_, name)) = head.split_once("fn ") {
-                    found.insert(format!("{module}{inner}::{name}"));
-                    test = false;
-                }
+            } else if let (true, Some((head, _))) = (test, line.split_once('('))
+                && let Some((_, name)) = head.split_once("fn ")
+            {
+                found.insert(format!("{module}{inner}::{name}"));
+                test = false;
             }
         }
     }
