@@ -1,7 +1,7 @@
 //! What /proc tells and takes, and that there is no /sys.
 
 use crate::needs;
-use crate::support::{runtime, together};
+use crate::support::{runtime, runtime_with, together};
 use serde_json::json;
 
 #[test]
@@ -64,6 +64,11 @@ fn what_tells_about_the_host_is_empty_or_refused() {
         "slabinfo",
         "vmallocinfo",
         "iomem",
+        "partitions",
+        "diskstats",
+        "buddyinfo",
+        "zoneinfo",
+        "locks",
     ];
     for file in told {
         let exec = runtime.sh(&format!("head -c 100 /proc/{file} | wc -c"));
@@ -73,9 +78,24 @@ fn what_tells_about_the_host_is_empty_or_refused() {
             "/proc/{file} tells something: {exec:?}"
         );
     }
-    for dir in ["acpi", "scsi", "asound"] {
+    for dir in ["acpi", "scsi", "asound", "fs", "pressure"] {
         let exec = runtime.sh(&format!("ls -A /proc/{dir} 2>/dev/null"));
         assert_eq!(exec.stdout(), "", "/proc/{dir}");
+    }
+}
+
+#[test]
+fn no_pressure_trigger_can_be_made() {
+    needs!(Root);
+    let _turn = together();
+    // Each outlives SIGKILL by a grace period of the kernel's, one after the other.
+    for profile in ["default", "strict"] {
+        let runtime = runtime_with(json!({"profile": profile}));
+        for of in ["cpu", "io", "memory"] {
+            let line =
+                format!("(echo 'some 150000 2000000' > /proc/pressure/{of}) 2>/dev/null; echo $?");
+            assert_ne!(runtime.sh(&line).stdout(), "0\n", "{profile} {of}");
+        }
     }
 }
 
