@@ -72,12 +72,24 @@ pub fn shifted(from: u32, base: u32) -> Result<OwnedFd> {
     empty(&format!("0 0 1\n{from} {base} {RANGE}"))
 }
 
+/// The child: stands in its namespace until it is killed, or until who made it is. Nobody else would end it, and it holds
+/// what its parent had open: a disk's mount, for one.
+fn wait_for(parent: Pid) -> ! {
+    let tied = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    // Who died before that was said has left it to another parent.
+    if tied.is_err() || nix::unistd::getppid() != parent {
+        sys::exit_now(1);
+    }
+    loop {
+        nix::unistd::pause();
+    }
+}
+
 fn empty(map: &str) -> Result<OwnedFd> {
     let step = "make a user namespace";
+    let parent = nix::unistd::getpid();
     match sys::clone3(libc::CLONE_NEWUSER, None).step(step)? {
-        Cloned::Child => loop {
-            nix::unistd::pause();
-        },
+        Cloned::Child => wait_for(parent),
         Cloned::Parent { pid, pidfd } => {
             let path = format!("/proc/{pid}/ns/user");
             let made = write(pid, map)

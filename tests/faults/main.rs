@@ -12,6 +12,7 @@ mod support;
 
 mod campaign;
 mod database;
+mod jobs;
 mod read_only;
 mod scarce;
 mod unread_log;

@@ -71,7 +71,7 @@ impl Counts {
         Counts {
             cgroups: cgroups(Path::new("/sys/fs/cgroup"), &instance, false),
             host_mounts: super::mounts::below(&server.data_dir()).len(),
-            processes: in_groups(&instance).len(),
+            processes: left_processes(server),
             loops: loops(&server.data_dir()),
             temporary: temporary(&instance),
             ..Counts::default()
@@ -117,9 +117,32 @@ pub fn is_foreign(server: &Server, pid: u32) -> bool {
 fn pids(server: &Server) -> Vec<u32> {
     let mut pids = procs::tree(server.pid);
     pids.extend(in_groups(&instance(server)));
+    pids.extend(holders(server));
     pids.sort_unstable();
     pids.dedup();
     pids
+}
+
+fn left_processes(server: &Server) -> usize {
+    let mut pids = in_groups(&instance(server));
+    pids.extend(holders(server));
+    pids.sort_unstable();
+    pids.dedup();
+    pids.len()
+}
+
+/// Processes with anything below the server's directory open: its log, if nothing else. Not this one.
+pub fn holders(server: &Server) -> Vec<u32> {
+    let data = server.data_dir();
+    let below = data.parent().expect("the server's directory").to_owned();
+    let holds = |pid: &u32| {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd"));
+        let mut links = entries.into_iter().flatten().flatten();
+        links.any(|entry| fs::read_link(entry.path()).is_ok_and(|to| to.starts_with(&below)))
+    };
+    let others = procs::all().into_iter();
+    let others = others.filter(|pid| *pid != std::process::id());
+    others.filter(holds).collect()
 }
 
 fn in_groups(instance: &str) -> Vec<u32> {
