@@ -1,6 +1,5 @@
 //! Landlock from inside: how many domains there are already, and what the one around a cell denies.
 
-use std::ffi::CString;
 use std::io::Error;
 use std::net::TcpListener;
 
@@ -47,16 +46,6 @@ pub fn restrict_self(path: &str) {
     let opened = std::fs::OpenOptions::new().write(true).open(path);
     let opened = opened.map_or_else(|error| error.raw_os_error().unwrap_or(-1), |_| 0);
     println!("{entered} {opened}");
-}
-
-/// Makes the device node 0:0 (a whiteout of overlayfs), for which no capability is needed from Linux 5.8 on.
-pub fn whiteout(path: &str) -> i32 {
-    let path = CString::new(path).expect("no NUL");
-    // SAFETY: path is NUL-ended and outlives the call.
-    match unsafe { libc::mknod(path.as_ptr(), libc::S_IFCHR | 0o600, 0) } {
-        0 => 0,
-        _ => errno(),
-    }
 }
 
 /// Binds a TCP socket.

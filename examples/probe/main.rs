@@ -10,7 +10,7 @@ use std::process::ExitCode;
 const USAGE: &str = "probe SUBCOMMAND: syscall NR [ARG…] | refused | families | netlink | fds | ioctl FD REQUEST | \
 pty-ioctl REQUEST | i386 | x32 NR | new-user-namespace | fork-bomb | eat MIB | threads N | vfork-storm | \
 abstract-connect NAME | connect ADDRESS | loopback | interfaces | sysv-make KEY | sysv-find KEY | signals | write-exec N | \
-landlock-layers | landlock-self PATH | whiteout PATH | bind ADDRESS | message-queue";
+landlock-layers | landlock-self PATH | bind ADDRESS | message-queue";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -45,7 +45,6 @@ fn main() -> ExitCode {
         ["write-exec", n] => attack::write_and_execute(number(n) as usize),
         ["landlock-layers"] => landlock::layers(),
         ["landlock-self", path] => landlock::restrict_self(path),
-        ["whiteout", path] => println!("{}", landlock::whiteout(path)),
         ["bind", address] => println!("{}", landlock::bind(address)),
         ["message-queue"] => println!("{}", landlock::message_queue()),
         _ => {

@@ -56,17 +56,6 @@ fn a_program_can_restrict_itself_further() {
     exec.assert_stdout(&format!("0 {}\n", libc::EACCES));
 }
 
-/// For this node, harmless and unlike all others, the kernel asks for no capability.
-#[test]
-fn not_even_a_whiteout_device_can_be_made() {
-    needs!(Root, LandlockAbi(2));
-    let _turn = together();
-    for runtime in kinds() {
-        let exec = in_one_cell(&runtime, "whiteout /dev/shm/node");
-        exec.assert_stdout(&format!("{}\n", libc::EACCES));
-    }
-}
-
 #[test]
 fn strict_has_no_tcp_and_default_has_it() {
     needs!(Root, LandlockAbi(4));
@@ -142,15 +131,20 @@ fn what_programs_do_with_files_still_works() {
     needs!(Root, Python);
     let _turn = together();
     let code = r#"
-import fcntl, mmap, multiprocessing, os, signal, socket, subprocess, sys, tempfile
+import errno, fcntl, mmap, multiprocessing, os, signal, socket, subprocess, sys, tempfile
 from multiprocessing import shared_memory
 os.chdir(sys.argv[1])
 os.makedirs('a/b'); os.makedirs('c')
 open('a/b/f','w').write('1'); os.rename('a/b/f','c/f'); os.link('c/f','a/g'); os.truncate('a/g',0)
 os.rename('a/b','c/b'); os.symlink('g','a/s'); os.mkfifo('a/fifo'); os.rmdir('c/b')
 for f in [open('c/f','w')]: fcntl.flock(f,fcntl.LOCK_EX); f.write('x'); f.flush()
-fd=os.open('.',os.O_TMPFILE|os.O_RDWR,0o600); os.write(fd,b'tmp')
-os.link(f'/proc/self/fd/{fd}','c/linked',src_dir_fd=fd,follow_symlinks=True); assert open('c/linked').read()=='tmp'
+try:
+    fd=os.open('.',os.O_TMPFILE|os.O_RDWR,0o600); os.write(fd,b'tmp')
+    os.link(f'/proc/self/fd/{fd}','c/linked',src_dir_fd=fd,follow_symlinks=True); assert open('c/linked').read()=='tmp'
+except OSError as e:
+    # What an older overlay answers; Landlock would say something else.
+    assert e.errno==errno.EOPNOTSUPP, e
+    open('c/linked','w').write('tmp')
 with open('c/linked','r+b') as f: m=mmap.mmap(f.fileno(),3); m[:]=b'abc'; m.flush()
 with tempfile.TemporaryFile() as f: f.write(b'x')
 gone=open('c/gone','w+'); os.unlink('c/gone'); open(f'/proc/self/fd/{gone.fileno()}','w').write('again')
@@ -268,7 +262,7 @@ fn each_abi_denies_what_it_knows() {
         let abi = Abi::from(number);
         let from =
             |first: i32, errno: i32, before: i32| if number >= first { errno } else { before };
-        let any = all(abi) & !(Right::MakeChar | Right::IoctlDev);
+        let any = all(abi) & !(Right::MakeFifo | Right::IoctlDev);
         let rules = Rules {
             places: &[(open_fd.as_fd(), any), (shut_fd.as_fd(), look)],
             deny_tcp: true,
@@ -291,7 +285,7 @@ fn each_abi_denies_what_it_knows() {
                 write_to(&open.join("file")),
                 errno(std::fs::rename(open.join("file"), open.join("sub/file"))),
                 errno(std::fs::rename(open.join("sub/file"), open.join("file"))),
-                errno(mknod(&node, SFlag::S_IFCHR, mode, 0).map_err(Into::into)),
+                errno(mknod(&node, SFlag::S_IFIFO, mode, 0).map_err(Into::into)),
                 write_to(&shut.join("file")),
                 errno(std::fs::read(shut.join("file"))),
                 errno(std::fs::read("/etc/passwd")),
