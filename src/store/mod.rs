@@ -77,10 +77,19 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the database's disk, or another process that uses the file, is in the way.
+    /// Whether the database's disk, or another process that uses the file, is in the way. A disk that fails in the midst of a
+    /// write may show as a file that makes no sense (seen on 6.12, ext4), until it is opened again.
     pub fn is_unwritable(&self) -> bool {
-        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, ReadOnly, SystemIoFailure};
-        let reasons = [DatabaseBusy, DatabaseLocked, ReadOnly, SystemIoFailure];
+        use rusqlite::ErrorCode::{
+            DatabaseBusy, DatabaseCorrupt, DatabaseLocked, ReadOnly, SystemIoFailure,
+        };
+        let reasons = [
+            DatabaseBusy,
+            DatabaseCorrupt,
+            DatabaseLocked,
+            ReadOnly,
+            SystemIoFailure,
+        ];
         matches!(self, Self::Sql { source, .. }
             if source.sqlite_error_code().is_some_and(|code| reasons.contains(&code)))
     }
