@@ -31,7 +31,7 @@ fn a_read_only_directory_is_refused_with_its_name_and_what_helps() {
 }
 
 #[test]
-fn a_disk_that_fails_is_told_and_what_can_be_read_is_read() {
+fn a_disk_that_fails_is_told_and_loses_nothing() {
     needs!(Root, Unshare);
     let _turn = alone();
     let server = Server::start(mounted(""));
@@ -68,7 +68,12 @@ fn a_disk_that_fails_is_told_and_what_can_be_read_is_read() {
     assert_error(&detached, 503, "unavailable");
     assert_eq!(api.get("/healthz").status, 200);
     assert_eq!(api.get("/v1/runtimes/kept").data(200)["status"], "running");
-    assert_eq!(api.record(&done)["outcome"], "exited");
+    // The database may be cut short in the midst of the write that failed; then it can't be read until it is opened again.
+    let record = api.get(&format!("/v1/execs/{done}"));
+    match record.status {
+        200 => assert_eq!(record.json()["data"]["outcome"], "exited"),
+        _ => assert_error(&record, 503, "unavailable"),
+    }
     assert_error(&api.get("/v1/runtimes/late"), 404, "not_found");
     server.stop();
     // Mounted again it is as it was.
