@@ -3,6 +3,8 @@
 
 use crate::sys::{self, Cloned, packet};
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
@@ -179,7 +181,14 @@ impl<T> Jobs<T> {
         } = self.running.remove(&number)?;
         let outcome = receive(&result);
         // It has answered or died: all that is left of it is its end.
-        let _ = nix::sys::wait::waitpid(pid, None);
+        let end = nix::sys::wait::waitpid(pid, None);
+        let outcome = match (outcome, end) {
+            // By the alarm that it had set itself.
+            (Err(JobError::Died), Ok(WaitStatus::Signaled(_, Signal::SIGALRM, _))) => {
+                Err(JobError::Other("it took longer than it may".to_owned()))
+            }
+            (outcome, _) => outcome,
+        };
         Some((purpose, outcome))
     }
 
@@ -197,7 +206,7 @@ impl<T> Jobs<T> {
     pub fn kill(&self, number: u32) {
         if let Some(job) = self.running.get(&number) {
             // Not waited for yet, so the pid is still its own.
-            let _ = nix::sys::signal::kill(job.pid, nix::sys::signal::Signal::SIGKILL);
+            let _ = nix::sys::signal::kill(job.pid, Signal::SIGKILL);
         }
     }
 }
