@@ -9,20 +9,18 @@
 #                    none may be skipped for: root python3 x86-64 unshare ia32 landlock=ABI
 #   --tests FILE     test programs built elsewhere, a line each: NAME PATH; without it cargo builds them here
 #   --server PATH    the server's program that belongs to them
-#   --part I/N       of each program every Nth test only, beginning with the Ith; the service in the first part only
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 checkout=$(dirname "$here")
 . "$here/facts.sh"
 
-name=$(uname -n) promise='' tests='' server='' part=1/1
+name=$(uname -n) promise='' tests='' server=''
 while [ $# -gt 0 ]; do
     case "$1" in
         --name) name=$2 ;;
         --promise) promise=$2 ;;
         --tests) tests=$2 ;;
         --server) server=$2 ;;
-        --part) part=$2 ;;
         *)
             echo "test.sh: unknown argument $1" >&2
             exit 2
@@ -122,19 +120,11 @@ run_program() {
     local options=()
     # These print what they skip and keep no record.
     case "$name" in cgroup_*) options=(--nocapture --test-threads=1) ;; esac
-    if [ "$part" != 1/1 ]; then
-        # Every Nth, not a run of neighbours: the slow ones of a module are shared out.
-        "$program" ${CELLBLOCK_TEST_FILTER:+"$CELLBLOCK_TEST_FILTER"} --list --format terse < /dev/null \
-            | sed -n 's/: test$//p' | awk -v i="${part%/*}" -v n="${part#*/}" 'NR % n == i % n' > "$work/chosen"
-        [ -s "$work/chosen" ] || return 0
-        mapfile -t -O "${#options[@]}" options < "$work/chosen"
-        options+=(--exact)
-    elif [ -n "${CELLBLOCK_TEST_FILTER:-}" ]; then
-        options+=("$CELLBLOCK_TEST_FILTER")
-    fi
-    # Shown as it comes, for the case that the machine never gets to the end.
+    # Shown as it comes, for the case that the machine never gets to the end; a passing test's line says nothing that
+    # the totals don't.
     set +e
-    timeout -k 30 "$limit" "$program" "${options[@]}" < /dev/null 2>&1 | tee "$work/output"
+    timeout -k 30 "$limit" "$program" "${options[@]}" ${CELLBLOCK_TEST_FILTER:+"$CELLBLOCK_TEST_FILTER"} \
+        < /dev/null 2>&1 | tee "$work/output" | grep --line-buffered -Ev '^(test .* \.\.\. ok)?$'
     code=${PIPESTATUS[0]}
     set -e
     [ ! -s "$record" ] || cat "$record" >> "$work/skips"
@@ -187,7 +177,7 @@ fi
 echo
 "$server" doctor || bad "doctor: something is missing"
 
-if [ "${part%/*}" = 1 ] && { promised service || { [ -z "$promise" ] && [ -d /run/systemd/system ]; }; }; then
+if promised service || { [ -z "$promise" ] && [ -d /run/systemd/system ]; }; then
     echo
     echo "== service"
     if "$here/service.sh" "$server"; then

@@ -86,8 +86,7 @@ def run_script(target, environment):
 {binds}
 {passed}
 row=$(sed -n 's/.*cellblock\\.row=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
-part=$(sed -n 's/.*cellblock\\.part=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 promise=$(sed -n 's/.*cellblock\\.promise=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 cd '{CHECKOUT}'
-exec vagrant/test.sh --name "$row" --promise "$promise" --part "$part" --tests /carried/tests --server '{target}/debug/cellblock'
+exec vagrant/test.sh --name "$row" --promise "$promise" --tests /carried/tests --server '{target}/debug/cellblock'
 """

@@ -1,7 +1,6 @@
 """One boot: QEMU with a console and a results port, a time limit, and everything it printed kept."""
 
 import os
-import re
 import subprocess
 import threading
 import time
@@ -19,15 +18,14 @@ class Boot:
     seconds: float
 
 
-def boot(row, part, disk, carried, accel, work, limit, ending, processors=2, memory=3072):
-    """Runs a row's machine, with a part of its tests (I/N), until it powers off, `limit` seconds are over or the event
-    `ending` is set. Prints its results as they come."""
-    name = f"{row.name}-{part.replace('/', 'of')}"
-    console, results = work / f"{name}.console", work / f"{name}.results"
+def boot(row, disk, carried, accel, work, limit, ending, processors=2, memory=3072):
+    """Runs a row's machine until it powers off, `limit` seconds are over or the event `ending` is set. Prints its results
+    as they come."""
+    console, results = work / f"{row.name}.console", work / f"{row.name}.results"
     for path in (console, results):
         path.write_bytes(b"")
     append = f"console=ttyS0 root=/dev/vda rw panic=-1 quiet systemd.show_status=false mitigations=off {row.append}"
-    append += f" cellblock.row={row.name} cellblock.part={part} cellblock.promise={','.join(row.promises)}"
+    append += f" cellblock.row={row.name} cellblock.promise={','.join(row.promises)}"
     command = [
         # Not even a killed run leaves a machine behind.
         "setpriv", "--pdeathsig", "KILL",
@@ -48,7 +46,7 @@ def boot(row, part, disk, carried, accel, work, limit, ending, processors=2, mem
     environment = dict(os.environ, TMPDIR=str(work))
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
     done = threading.Event()
-    follower = threading.Thread(target=follow, args=(results, done, lambda line: show(name, line)))
+    follower = threading.Thread(target=follow, args=(results, done, lambda line: print(f"{row.name}| {line}", flush=True)))
     follower.start()
     hung = False
     try:
@@ -64,12 +62,6 @@ def boot(row, part, disk, carried, accel, work, limit, ending, processors=2, mem
         follower.join()
     lines = results.read_text(errors="replace").splitlines()
     return Boot(lines, console.read_text(errors="replace"), hung, time.monotonic() - start)
-
-
-def show(name, line):
-    """All but what says nothing that the totals don't."""
-    if line.strip() and not re.fullmatch(r"test .* \.\.\. ok", line.strip()):
-        print(f"{name}| {line}", flush=True)
 
 
 def follow(path: Path, done, show):
