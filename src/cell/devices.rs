@@ -44,9 +44,9 @@ pub fn new_pts(owner: u32) -> Result<OwnedFd> {
 }
 
 /// Mounts `/dev` with all that belongs into it. `owner` is the host uid of the cell's root, `shm_bytes` the size of
-/// `/dev/shm`, `pts` what becomes `/dev/pts`. `hidden` is a mount
-/// that only has to be attached anywhere: it comes below `/dev/shm`, where nobody reaches it. Must run while the caller is root of the host's user namespace: only then
-/// may nodes be made.
+/// `/dev/shm`, `pts` what becomes `/dev/pts`. `hidden` is a mount that only has to be attached anywhere: it comes below
+/// `/dev/shm`, where nobody reaches it. Must run while the caller is root of the host's user namespace: only then may nodes
+/// be made.
 pub fn mount_dev(
     root: BorrowedFd<'_>,
     owner: u32,
