@@ -3,7 +3,9 @@
 //! next warden, whose socket the supervisor sends.
 
 use crate::resources::{CellResources, RuntimeResources, Usage};
-use crate::warden::protocol::{CellEnd, CommandSignal, Failure, Reply, Request, TerminalSize};
+use crate::warden::protocol::{
+    CellEnd, CellRequest, CommandSignal, Failure, Reply, Request, TerminalSize,
+};
 use crate::warden::streams::Streams;
 use crate::warden::{link, memfd};
 use std::io;
@@ -251,14 +253,16 @@ impl Warden {
             source,
         })?;
         let (tell_end, ended) = oneshot::channel();
-        let message = |seq| Request::Exec {
-            seq,
-            runtime,
-            runtime_resources,
-            cell_resources,
-            hostname,
-            stdin,
-            terminal,
+        let message = |seq| {
+            Request::Exec(CellRequest {
+                seq,
+                runtime,
+                runtime_resources,
+                cell_resources,
+                hostname,
+                stdin,
+                terminal,
+            })
         };
         let ask = link::Ask {
             fd: Some(memfd),

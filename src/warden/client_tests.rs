@@ -4,7 +4,7 @@ use super::*;
 use crate::image::digest::Digest;
 use crate::resources::MIB;
 use crate::sys::packet;
-use crate::warden::protocol::{MAX_MESSAGE, RuntimeSpec};
+use crate::warden::protocol::{CellRequest, MAX_MESSAGE, RuntimeSpec};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -70,7 +70,7 @@ async fn an_exec_that_is_given_up_before_it_starts_is_killed() {
     let (_keep, replacements) = mpsc::unbounded_channel();
     let (warden, peer) = Peer::connect(replacements);
     let starting = warden.exec(exec()).unwrap();
-    let Some((Request::Exec { seq, .. }, 1)) = peer.request().await else {
+    let Some((Request::Exec(CellRequest { seq, .. }), 1)) = peer.request().await else {
         panic!("no exec");
     };
     drop(starting);
@@ -175,7 +175,7 @@ async fn an_end_is_told_as_often_as_it_is_asked_for() {
         let (_keep, replacements) = mpsc::unbounded_channel();
         let (warden, peer) = Peer::connect(replacements);
         let starting = warden.exec(exec()).unwrap();
-        let Some((Request::Exec { seq, .. }, 1)) = peer.request().await else {
+        let Some((Request::Exec(CellRequest { seq, .. }), 1)) = peer.request().await else {
             panic!("no exec");
         };
         let mut running = starting.running();

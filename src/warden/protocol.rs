@@ -118,6 +118,26 @@ impl CommandSignal {
     }
 }
 
+/// A cell to be opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellRequest {
+    /// See [`Request`]; names the exec in all later messages.
+    pub seq: u64,
+    /// The runtime to run in.
+    pub runtime: Uuid,
+    /// Limits of the runtime's group (set again with each exec, so that a changed limit holds at once).
+    pub runtime_resources: RuntimeResources,
+    /// Limits of this cell.
+    pub cell_resources: CellResources,
+    /// Host name inside.
+    pub hostname: String,
+    /// Whether the command's stdin is a pipe that the api writes; else it reads EOF at once.
+    pub stdin: bool,
+    /// A terminal of this size in the place of all three pipes; `stdin` is false then.
+    pub terminal: Option<TerminalSize>,
+}
+
 /// From the api process to the warden. `seq` is chosen by the sender and comes back in the reply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
@@ -213,22 +233,7 @@ pub enum Request {
         after: Option<String>,
     },
     /// Open a cell and run a command in it. One fd: a sealed memfd with the encoded [`crate::cell::command::Command`].
-    Exec {
-        /// See [`Request`]; names the exec in all later messages.
-        seq: u64,
-        /// The runtime to run in.
-        runtime: Uuid,
-        /// Limits of the runtime's group (set again with each exec, so that a changed limit holds at once).
-        runtime_resources: RuntimeResources,
-        /// Limits of this cell.
-        cell_resources: CellResources,
-        /// Host name inside.
-        hostname: String,
-        /// Whether the command's stdin is a pipe that the api writes; else it reads EOF at once.
-        stdin: bool,
-        /// A terminal of this size in the place of all three pipes; `stdin` is false then.
-        terminal: Option<TerminalSize>,
-    },
+    Exec(CellRequest),
     /// Send a signal to the process group of an exec's main process, or to what is about to become it. Unknown or ended
     /// execs are ignored.
     Signal {

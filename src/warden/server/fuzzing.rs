@@ -1,7 +1,7 @@
 //! See [`crate::fuzzing`]. No request is carried out: it goes as far as the checks that need nothing but itself.
 
 use super::policy::{self, Policy};
-use super::requests::{CellRequest, check_disk, check_exec, check_runtime_resources, clamp};
+use super::requests::{check_disk, check_exec, check_runtime_resources, clamp};
 use crate::cell::command::Decoded;
 use crate::cell::report::{FromCell, SignalSet};
 use crate::resources::{MIB, RuntimeResources};
@@ -69,24 +69,7 @@ fn check(request: Request, policy: &Policy) -> Result<(), Failure> {
             clamp(&mut resources, HOST);
             check_runtime(&resources, policy);
         }
-        Request::Exec {
-            seq,
-            runtime,
-            runtime_resources,
-            cell_resources,
-            hostname,
-            stdin,
-            terminal,
-        } => {
-            let mut request = CellRequest {
-                seq,
-                runtime,
-                runtime_resources,
-                cell_resources,
-                hostname,
-                stdin,
-                terminal,
-            };
+        Request::Exec(mut request) => {
             check_exec(&mut request, policy, HOST)?;
             check_runtime(&request.runtime_resources, policy);
             let cell = &request.cell_resources;

@@ -3,7 +3,7 @@
 
 use crate::cell::command::MAX_ENCODED;
 use crate::resources::{CellResources, MIB, RuntimeResources};
-use crate::warden::protocol::{Busy, Failure, MAX_IDS, Reply, Request, RuntimeSpec, TerminalSize};
+use crate::warden::protocol::{Busy, CellRequest, Failure, MAX_IDS, Reply, Request, RuntimeSpec};
 use crate::warden::server::catalogue::Operation;
 use crate::warden::server::{Warden, disk, policy};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -14,25 +14,6 @@ use uuid::Uuid;
 const MAX_CELLS: usize = 4096;
 /// Largest disk in MiB: 16 TiB, what ext4 takes with 4 KiB blocks.
 const MAX_DISK_MIB: u64 = 16 * 1024 * 1024;
-
-/// An exec that passed the checks.
-#[derive(Debug)]
-pub struct CellRequest {
-    /// The api's name for it.
-    pub seq: u64,
-    /// The runtime to run in.
-    pub runtime: Uuid,
-    /// Limits of the runtime's group.
-    pub runtime_resources: RuntimeResources,
-    /// Limits of the cell.
-    pub cell_resources: CellResources,
-    /// Host name inside.
-    pub hostname: String,
-    /// Whether stdin is a pipe of the api's.
-    pub stdin: bool,
-    /// The size of the terminal, where it has one.
-    pub terminal: Option<TerminalSize>,
-}
 
 impl Warden {
     /// Does what a request asks for, or answers why not.
@@ -66,26 +47,7 @@ impl Warden {
             Request::ListImages { seq, after } => (seq, self.list_images(seq, after.as_deref())),
             Request::Kill { seq } => return self.kill(seq),
             Request::Signal { seq, signal } => return self.signal(seq, signal),
-            Request::Exec {
-                seq,
-                runtime,
-                runtime_resources,
-                cell_resources,
-                hostname,
-                stdin,
-                terminal,
-            } => {
-                let request = CellRequest {
-                    seq,
-                    runtime,
-                    runtime_resources,
-                    cell_resources,
-                    hostname,
-                    stdin,
-                    terminal,
-                };
-                (seq, self.exec(request, fds))
-            }
+            Request::Exec(request) => (request.seq, self.exec(request, fds)),
         };
         if let Err(failure) = refused {
             self.reply(&Reply::Failed { seq, failure }, Vec::new());
