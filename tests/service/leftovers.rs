@@ -3,7 +3,7 @@
 use crate::needs;
 use crate::support::leaks::Counts;
 use crate::support::server::Options;
-use crate::support::{Runtime, Server, alone, bound, eventually, times};
+use crate::support::{Runtime, Server, alone, bound, times};
 use serde_json::{Value, json};
 
 /// Execs of many kinds, some of which end badly.
@@ -61,23 +61,9 @@ fn a_thousand_execs_leave_nothing() {
     let ids = ids(&runtimes);
     // Whatever is made on first use is made by these.
     load(&server, &ids, 48);
-    let before = settled(&server);
+    let before = Counts::at_rest(&server, bound(10_000));
     load(&server, &ids, times(1_000));
     before.assert_again(|| Counts::of(&server));
-}
-
-/// The counts once the cells of earlier execs are gone: two looks that are equal.
-fn settled(server: &Server) -> Counts {
-    let mut last = Counts::of(server);
-    let calm = eventually(bound(10_000), || {
-        std::thread::sleep(bound(200));
-        let now = Counts::of(server);
-        let same = now == last;
-        last = now;
-        same
-    });
-    assert!(calm, "the server never comes to rest: {last:?}");
-    last
 }
 
 #[test]
@@ -91,7 +77,7 @@ fn creating_and_deleting_runtimes_leaves_nothing() {
         }
     };
     round();
-    let before = settled(&server);
+    let before = Counts::at_rest(&server, bound(10_000));
     (0..5).for_each(|_| round());
     before.assert_again(|| Counts::of(&server));
 }
@@ -151,7 +137,7 @@ fn a_crash_under_load_and_a_restart_leave_nothing_more_than_before() {
     server.stop();
     let server = server.restart();
     load(&server, &ids, 48);
-    let before = settled(&server);
+    let before = Counts::at_rest(&server, bound(10_000));
     std::thread::scope(|scope| {
         for id in &ids {
             let api = server.api.clone();

@@ -75,7 +75,7 @@ fn eight_clients_at_once_leave_a_legal_status_and_nothing_else() {
         echo(&server.api, &runtime.id);
         operate(&server.api, &runtime.id, "stop").data(200);
     }
-    let before = settled(&server);
+    let before = Counts::at_rest(&server, bound(20_000));
     let victims: Vec<Runtime> = (0..2).map(|_| small(&server)).collect();
     let all: Vec<&Runtime> = survivors.iter().chain(&victims).collect();
     std::thread::scope(|scope| {
@@ -140,20 +140,6 @@ fn eight_clients_at_once_leave_a_legal_status_and_nothing_else() {
         operate(&server.api, &runtime.id, "stop").data(200);
     }
     before.assert_again(|| Counts::of(&server));
-}
-
-/// The counts once the cells of earlier execs are gone: two looks that are equal.
-fn settled(server: &Server) -> Counts {
-    let mut last = Counts::of(server);
-    let calm = eventually(bound(20_000), || {
-        std::thread::sleep(bound(500));
-        let now = Counts::of(server);
-        let same = now == last;
-        last = now;
-        same
-    });
-    assert!(calm, "the server never comes to rest: {last:?}");
-    last
 }
 
 #[test]

@@ -35,6 +35,21 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Counts when the server has come to rest, within `limit`: two looks that are equal.
+    #[track_caller]
+    pub fn at_rest(server: &Server, limit: std::time::Duration) -> Counts {
+        let mut last = Counts::of(server);
+        let calm = timing::eventually(limit, || {
+            std::thread::sleep(timing::bound(500));
+            let now = Counts::of(server);
+            let same = now == last;
+            last = now;
+            same
+        });
+        assert!(calm, "the server never comes to rest: {last:?}");
+        last
+    }
+
     /// Counts now.
     pub fn of(server: &Server) -> Counts {
         let pids = pids(server);

@@ -16,7 +16,7 @@ mod verdict;
 use crate::needs;
 use crate::support::leaks::Counts;
 use crate::support::server::Options;
-use crate::support::{Server, alone, bound, eventually, times};
+use crate::support::{Server, alone, bound, times};
 use calls::Client;
 use killer::{Row, Victim, strike};
 use ledger::Ledger;
@@ -50,20 +50,6 @@ fn shared(server: &Server) {
         .api
         .post(&execs::path(things::SOURCE), &body)
         .data(200);
-}
-
-/// Counts when the server has come to rest: two looks that are equal.
-fn settled(server: &Server) -> Counts {
-    let mut last = Counts::of(server);
-    let calm = eventually(bound(20_000), || {
-        std::thread::sleep(bound(300));
-        let now = Counts::of(server);
-        let same = now == last;
-        last = now;
-        same
-    });
-    assert!(calm, "the server never comes to rest: {last:?}");
-    last
 }
 
 /// A short load that nobody disturbs: whatever is made on first use is made by it. Everything is deleted again.
@@ -201,7 +187,7 @@ fn whatever_is_killed_every_answer_stays_true() {
     let server = Server::start(Options::default());
     quiet_round(&server, seed);
     mount_example(&server);
-    let before = settled(&server);
+    let before = Counts::at_rest(&server, bound(20_000));
     shared(&server);
 
     let (ledger, over) = (Ledger::new(), AtomicBool::new(false));
