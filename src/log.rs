@@ -11,11 +11,12 @@ use crate::config::LogFormat;
 use std::error::Error;
 use std::fmt::Display;
 use std::io::Write;
+use unread::Stream;
 
 /// Sends this process's log lines to stderr. To be called once per process.
 pub fn init(format: LogFormat) {
     let builder = tracing_subscriber::fmt()
-        .with_writer(unread::Stderr::default)
+        .with_writer(|| Stream::Stderr)
         .with_max_level(tracing::Level::INFO)
         .with_target(false);
     match format {
@@ -27,7 +28,7 @@ pub fn init(format: LogFormat) {
 /// A line for the operator on stderr. That nobody reads it any more is no reason to end, as it is for `eprintln!`.
 pub fn tell(text: impl Display) {
     let line = format!("cellblock: {text}\n");
-    let _ = unread::Stderr::default().write_all(line.as_bytes());
+    let _ = Stream::Stderr.write_all(line.as_bytes());
 }
 
 /// A line that was asked for, on stdout. Waits for its reader; nobody reading it any more is no reason to end.
@@ -38,7 +39,7 @@ pub fn print(text: impl Display) {
 /// A line of the service's on stdout, as [`tell`].
 pub fn announce(text: impl Display) {
     let line = format!("{text}\n");
-    let _ = unread::Stdout::default().write_all(line.as_bytes());
+    let _ = Stream::Stdout.write_all(line.as_bytes());
 }
 
 /// An error with all its causes, outermost first. A cause whose words its wrapper has said already is not repeated.

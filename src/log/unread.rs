@@ -52,33 +52,23 @@ fn waits(fd: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// stderr, without ever an error and without a wait that has no end.
-#[derive(Debug, Default)]
-pub struct Stderr(());
-
-/// The same of stdout.
-#[derive(Debug, Default)]
-pub struct Stdout(());
-
-impl Write for Stderr {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        static SOCKET: OnceLock<bool> = OnceLock::new();
-        // One line at a time.
-        let stderr = io::stderr().lock();
-        put(stderr.as_fd(), &SOCKET, line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// A standard stream, without ever an error and without a wait that has no end.
+#[derive(Debug, Clone, Copy)]
+pub enum Stream {
+    /// stdout.
+    Stdout,
+    /// stderr.
+    Stderr,
 }
 
-impl Write for Stdout {
+impl Write for Stream {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        static SOCKET: OnceLock<bool> = OnceLock::new();
-        let stdout = io::stdout().lock();
-        put(stdout.as_fd(), &SOCKET, line);
+        static SOCKETS: [OnceLock<bool>; 2] = [OnceLock::new(), OnceLock::new()];
+        // One line at a time.
+        match self {
+            Self::Stdout => put(io::stdout().lock().as_fd(), &SOCKETS[0], line),
+            Self::Stderr => put(io::stderr().lock().as_fd(), &SOCKETS[1], line),
+        }
         Ok(line.len())
     }
 
