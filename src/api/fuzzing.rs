@@ -46,20 +46,7 @@ pub(super) static GROUND: LazyLock<Ground> = LazyLock::new(|| {
         settings: settings.expect("the defaults").settings,
         profiles,
         host,
-        bounds: ExecBounds {
-            max_execs: 1,
-            max_execs_per_runtime: 1,
-            max_queue: 1,
-            max_queue_per_runtime: 1,
-            queue_secs: 1,
-            default_timeout_secs: 60,
-            max_timeout_secs: 3600,
-            default_output_bytes: 1000,
-            max_output_bytes: 2000,
-            max_detached_output_bytes: 64 << 20,
-            max_buffered_bytes: 1,
-            max_buffered_bytes_per_runtime: 1,
-        },
+        bounds: ExecBounds::small(),
     }
 });
 

@@ -34,6 +34,25 @@ pub struct ExecBounds {
 }
 
 impl ExecBounds {
+    /// Round and small ones, for whoever tries requests against them.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn small() -> Self {
+        Self {
+            max_execs: 1,
+            max_execs_per_runtime: 1,
+            max_queue: 1,
+            max_queue_per_runtime: 1,
+            queue_secs: 1,
+            default_timeout_secs: 60,
+            max_timeout_secs: 3600,
+            default_output_bytes: 1000,
+            max_output_bytes: 2000,
+            max_detached_output_bytes: 64 << 20,
+            max_buffered_bytes: 1,
+            max_buffered_bytes_per_runtime: 1,
+        }
+    }
+
     /// Commands of paused runtimes that may be there beside [`ExecBounds::max_execs`].
     pub fn max_parked(&self) -> u32 {
         self.max_execs.div_ceil(2)
