@@ -255,27 +255,27 @@ fn bad_files_are_refused_with_file_field_and_remedy() {
         (
             "\"/proc/keys\"",
             "\"/proc/../etc\"",
-            "masked_paths[14]: \"/proc/../etc\" is no path under",
+            "masked_paths[21]: \"/proc/../etc\" is no path under",
         ),
         (
             "\"/proc/keys\"",
             "\"/sys/firmware\"",
-            "masked_paths[14]: \"/sys/firmware\" is no path",
+            "masked_paths[21]: \"/sys/firmware\" is no path",
         ),
         (
             "\"/proc/keys\"",
             "\"/process\"",
-            "masked_paths[14]: \"/process\" is no path under /proc",
+            "masked_paths[21]: \"/process\" is no path under /proc",
         ),
         (
-            "\"/proc/bus\"",
+            "\"/proc/sysrq-trigger\"",
             "\"/proc\"",
-            "readonly_paths[0]: \"/proc\" is no path under /proc",
+            "readonly_paths[1]: \"/proc\" is no path under /proc",
         ),
         (
-            "\"/proc/bus\"",
-            "\"/proc/bus/\"",
-            "readonly_paths[0]: \"/proc/bus/\" is no path",
+            "\"/proc/sysrq-trigger\"",
+            "\"/proc/sysrq-trigger/\"",
+            "readonly_paths[1]: \"/proc/sysrq-trigger/\" is no path",
         ),
         (
             "default = 256",

@@ -3,6 +3,10 @@
 
 mod attack;
 mod landlock;
+mod look;
+mod powers;
+mod race;
+mod reach;
 mod syscalls;
 
 use std::process::ExitCode;
@@ -10,7 +14,8 @@ use std::process::ExitCode;
 const USAGE: &str = "probe SUBCOMMAND: syscall NR [ARG…] | refused | families | netlink | fds | ioctl FD REQUEST | \
 pty-ioctl REQUEST | i386 | x32 NR | new-user-namespace | fork-bomb | eat MIB | threads N | vfork-storm | \
 abstract-connect NAME | connect ADDRESS | loopback | interfaces | sysv-make KEY | sysv-find KEY | signals | write-exec N | \
-landlock-layers | landlock-self PATH | bind ADDRESS | message-queue";
+landlock-layers | landlock-self PATH | bind ADDRESS | message-queue | \
+powers | into PID | walk | exchange SECONDS A B… | look";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -47,6 +52,11 @@ fn main() -> ExitCode {
         ["landlock-self", path] => landlock::restrict_self(path),
         ["bind", address] => println!("{}", landlock::bind(address)),
         ["message-queue"] => println!("{}", landlock::message_queue()),
+        ["powers"] => powers::powers(),
+        ["into", pid] => reach::into_process(number(pid) as i32),
+        ["walk"] => reach::walk(),
+        ["exchange", seconds, names @ ..] => race::exchange(number(seconds), names),
+        ["look"] => look::around(),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -9,8 +9,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bare;
 mod descriptors;
 mod devices;
+mod enumeration;
 mod file_operations;
 mod files;
 mod identity;
@@ -19,6 +21,7 @@ mod landlock;
 mod mounts;
 mod namespaces;
 mod network;
+mod powers;
 mod proc;
 mod races;
 mod seccomp;

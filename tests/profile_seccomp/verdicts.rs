@@ -169,6 +169,67 @@ fn every_call_is_decided_as_by_docker_or_stricter_for_a_listed_reason() {
     assert_eq!(stricter, listed);
 }
 
+/// SECURITY.md lists the differences as rows `| calls | why |` of one table.
+#[test]
+fn the_differences_are_told_in_security_md() {
+    let text = include_str!("../../SECURITY.md");
+    let (_, section) = text
+        .split_once("\n### Stricter than Docker\n")
+        .expect("the section");
+    let section = section.split("\n#").next().expect("a part");
+    let mut told = BTreeSet::new();
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [calls, why] = cells.as_slice() else {
+            panic!("{row}");
+        };
+        for name in calls.split('`').skip(1).step_by(2) {
+            assert!(told.insert((name, *why)), "{name} stands twice");
+        }
+    }
+    assert_eq!(told, BTreeSet::from(STRICTER));
+}
+
+/// Numbers that no kernel has given to a call of the architecture, below the newest one.
+fn gaps(arch: Arch) -> BTreeSet<u32> {
+    match arch {
+        // To 423: kept free when both began to share one numbering; from 512 on it is x32's.
+        Arch::X86_64 => (337..=423).collect(),
+        // For calls of single architectures, of 32-bit ones, and as above.
+        Arch::Aarch64 => (244..=259).chain(295..=423).collect(),
+    }
+}
+
+#[test]
+fn every_number_up_to_the_newest_is_known() {
+    for target in &TARGETS {
+        let known: BTreeSet<u32> = syscalls(target.arch).map(|(_, n)| n as u32).collect();
+        let newest = *known.last().expect("there are some");
+        assert!(newest >= 470, "{newest}");
+        let unknown: BTreeSet<u32> = (0..=newest).filter(|n| !known.contains(n)).collect();
+        assert_eq!(unknown, gaps(target.arch), "{:?}", target.arch);
+    }
+}
+
+/// The names of the headers of the machine that runs this, where it has them, are known too.
+#[test]
+fn the_tables_know_what_this_machines_headers_know() {
+    for place in [
+        "/usr/include/x86_64-linux-gnu/asm/unistd_64.h",
+        "/usr/include/asm/unistd_64.h",
+    ] {
+        let text = std::fs::read_to_string(place).unwrap_or_default();
+        for line in text.lines() {
+            let Some(rest) = line.strip_prefix("#define __NR_") else {
+                continue;
+            };
+            let (name, number) = rest.split_once(' ').expect("a number");
+            let ours = syscall_number(name, Arch::X86_64);
+            assert_eq!(ours, number.trim().parse().ok(), "{name}");
+        }
+    }
+}
+
 #[test]
 fn numbers_without_a_call_and_x32_calls_are_refused() {
     for (target, programs) in TARGETS.iter().zip(COMPILED.iter()) {
