@@ -107,3 +107,89 @@ fn unsafe_code_stands_in_one_place() {
         path.starts_with("src/sys") || path == Path::new("src/sys.rs")
     });
 }
+
+#[test]
+fn the_unit_grants_the_capabilities_that_are_used() {
+    use cellblock::roles::powers;
+    use std::collections::BTreeSet;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let unit = fs::read_to_string(root.join("packaging/cellblock.service")).expect("the unit");
+    let granted = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("CapabilityBoundingSet="))
+        .expect("a line of capabilities");
+    let granted: BTreeSet<String> = granted.split_whitespace().map(str::to_owned).collect();
+    let used = powers::WARDEN.iter().chain(&powers::API_START);
+    assert_eq!(granted, used.map(ToString::to_string).collect());
+}
+
+/// What runs with rights over the machine, or is run by something that does before it gives them up.
+const PRIVILEGED: [&str; 29] = [
+    "src/supervisor",
+    "src/roles/jail",
+    "src/roles/powers",
+    "src/roles/warden",
+    "src/roles/mod",
+    "src/warden/server",
+    "src/warden/protocol",
+    "src/cell",
+    "src/cgroup",
+    "src/landlock",
+    "src/profile/mod",
+    "src/profile/file",
+    "src/profile/set",
+    "src/profile/limits",
+    "src/profile/proc",
+    "src/profile/seccomp",
+    "src/image/mod",
+    "src/image/applied",
+    "src/image/catalogue",
+    "src/image/content",
+    "src/image/digest",
+    "src/image/error",
+    "src/image/host",
+    "src/image/listed",
+    "src/image/names",
+    "src/image/skeleton",
+    "src/image/store",
+    "src/resources",
+    "src/sys",
+];
+
+/// Lines that are neither empty nor comments, up to the tests at a file's end.
+fn lines_of_code(text: &str) -> usize {
+    let code = text.lines().map(str::trim);
+    code.take_while(|line| *line != "#[cfg(test)]")
+        .filter(|line| !line.is_empty() && !line.starts_with("//"))
+        .count()
+}
+
+#[test]
+fn the_privileged_part_does_not_grow_unnoticed() {
+    /// Raise it knowingly, with the number in ARCHITECTURE.md.
+    const MOST: usize = 12_000;
+    let text = "//! Head.\n\nfn f() {} // said\n\n#[cfg(test)]\nmod tests {}\n";
+    assert_eq!(lines_of_code(text), 1);
+    let mut total = 0;
+    for place in PRIVILEGED {
+        let found = sources(place);
+        assert!(
+            !found.is_empty(),
+            "{place} is gone: name its new place here"
+        );
+        let tests = |path: &Path| path.to_string_lossy().ends_with("tests.rs");
+        let lines: usize = found
+            .iter()
+            .filter(|(path, _)| !tests(path))
+            .map(|(_, text)| lines_of_code(text))
+            .sum();
+        println!("{lines:6} {place}");
+        total += lines;
+    }
+    println!("{total:6} in all");
+    assert!(
+        total <= MOST,
+        "{total} lines of code with rights, at most {MOST} expected"
+    );
+    assert!(total * 10 > MOST * 9, "{total} lines: lower the bound");
+}

@@ -3,6 +3,7 @@
 
 pub mod api;
 mod jail;
+pub mod powers;
 mod unpack;
 mod warden;
 

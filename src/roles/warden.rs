@@ -1,7 +1,6 @@
 //! The warden's start.
 
-use crate::roles::READY;
-use crate::roles::fds;
+use crate::roles::{READY, fds, powers};
 use crate::sys::{self, packet};
 use crate::warden::server::{self, Settings};
 use nix::sys::signal::Signal;
@@ -23,6 +22,7 @@ pub fn run() -> Result<(), Error> {
     nix::sys::prctl::set_dumpable(false)?;
     nix::sys::prctl::set_name(c"cellblock-warden")?;
     crate::log::init(settings.log_format);
+    powers::keep_wardens()?;
     server::run(settings, link, supervisor, |supervisor| {
         let _ = packet::send(supervisor.as_fd(), READY, &[]);
     })

@@ -13,7 +13,7 @@ mod setup;
 pub use child::Program;
 
 use crate::config::Config;
-use crate::roles::{API, ApiSettings, WARDEN};
+use crate::roles::{API, ApiSettings, WARDEN, powers};
 use crate::sys::packet;
 use crate::warden::server::Settings;
 use child::{Child, Said};
@@ -59,7 +59,9 @@ fn run(config: &Config) -> Result<u8, Error> {
     signals.thread_block()?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(&signals, flags)?;
-    let program = Program::new()?;
+    let program =
+        Program::new().map_err(|error| format!("copying this program to run it: {error}"))?;
+    powers::keep_supervisors()?;
     Supervisor {
         config,
         home,

@@ -3,6 +3,7 @@
 use crate::needs;
 use crate::support::server::Options;
 use crate::support::{Runtime, Server, alone, procs};
+use cellblock::roles::powers;
 use serde_json::json;
 
 #[test]
@@ -23,6 +24,39 @@ fn the_api_has_no_privilege_left() {
             "{key}: {}",
             value(key)
         );
+    }
+}
+
+/// Bits of capabilities as in a status file.
+fn bits(capabilities: &[caps::Capability]) -> String {
+    let mask = capabilities
+        .iter()
+        .fold(0, |mask, one| mask | one.bitmask());
+    format!("{mask:016x}")
+}
+
+#[test]
+fn warden_and_supervisor_keep_what_is_listed_and_no_more() {
+    needs!(Root);
+    let _turn = alone();
+    let server = Server::start(Options::default());
+    let children = [&powers::WARDEN[..], &powers::API_START].concat();
+    let sets = |permitted: &[_], effective: &[_], bounding: &[_]| {
+        [
+            ("CapPrm", permitted),
+            ("CapEff", effective),
+            ("CapBnd", bounding),
+            ("CapInh", &[]),
+            ("CapAmb", &[]),
+        ]
+        .map(|(set, list)| (set, bits(list)))
+    };
+    let warden = sets(&powers::WARDEN, &powers::WARDEN, &powers::TOOLS);
+    let supervisor = sets(&children, &powers::SUPERVISOR, &children);
+    for (pid, wanted) in [(server.warden_pid(), warden), (server.pid, supervisor)] {
+        for (set, mask) in wanted {
+            assert_eq!(procs::status(pid, set), Some(mask), "{set} of {pid}");
+        }
     }
 }
 
