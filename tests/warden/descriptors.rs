@@ -113,7 +113,6 @@ fn a_memfd_full_of_rubbish_ends_its_own_cell_and_no_more() {
         vec![0; MAX_ENCODED as usize],
         header([0, u32::MAX, u32::MAX, u32::MAX]),
         [&header([0, 0, u32::MAX, 0])[..], b"/\0true\0"].concat(),
-        [&header([u32::MAX, 0, 0, 0])[..], b"/\0true\0"].concat(),
         // An operation on files with no path, or two.
         [&0x8000_0001u32.to_le_bytes()[..], b"/etc/shadow"].concat(),
         [&0x8000_0002u32.to_le_bytes()[..], b"/a\0/b\0"].concat(),

@@ -111,7 +111,7 @@ fn an_empty_packet_is_the_end_and_takes_every_cell_along() {
     assert!(eventually(bound(10_000), || !procs::with_arg(&marker).is_empty()));
     raw.send(b"", &[order.as_fd()]);
     assert_eq!(raw.ended(), Some(0), "{}", raw.log());
-    assert_eq!(procs::with_arg(&marker), [], "a cell outlived it");
+    assert!(procs::with_arg(&marker).is_empty(), "a cell outlived it");
     raw.assert_nothing_left();
 }
 
