@@ -2,7 +2,7 @@
 //! descriptors open, see [`crate::roles::fds`]; the third unpacks images.
 
 pub mod api;
-mod jail;
+pub mod jail;
 pub mod powers;
 mod unpack;
 mod warden;

@@ -100,7 +100,7 @@ struct Warden {
     checkpoints: Checkpoints,
     cells: cells::Cells,
     jobs: jobs::Jobs,
-    /// The machine's memory in bytes and its processors.
+    /// The machine's memory in bytes, and how many of its processors one runtime may have.
     host: (u64, u64),
     /// Replies that the api's socket had no room for.
     outgoing: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
@@ -152,7 +152,7 @@ impl Warden {
         use nix::unistd::{SysconfVar, sysconf};
         // Not those that this process may use: cells need not be below its own group.
         let processors = sysconf(SysconfVar::_NPROCESSORS_ONLN)?.unwrap_or(1);
-        let processors = u64::try_from(processors)?;
+        let processors = u64::try_from(processors)?.min(settings.max_vcpus.into());
         let host = (crate::config::memory_bytes()?, processors);
         nonblocking(&api)?;
         epoll.add(
