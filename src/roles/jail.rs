@@ -1,10 +1,11 @@
 //! The api process's own confinement, entered while it is single-threaded and before it reads a byte from the network:
 //! a mount namespace that holds nothing but its state directory, an unprivileged uid, no capability, no_new_privs, a Landlock
-//! domain.
+//! domain, a list of system calls.
 
 use crate::cell::error::{Result, Step};
 use crate::cell::{identity, mounts};
 use crate::landlock::{self, Domain, Right, Rules};
+use crate::roles::filters;
 use crate::sys;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, mkdirat};
@@ -15,7 +16,21 @@ use std::path::Path;
 pub const STATE: &str = "/state";
 
 /// Leaves `state` as `/state` and takes everything else of the machine's file system away, then becomes `uid`/`gid`.
-pub fn enter(state: &Path, uid: u32, gid: u32) -> Result<()> {
+pub fn enter(
+    state: &Path,
+    uid: u32,
+    gid: u32,
+) -> std::result::Result<(), Box<dyn std::error::Error>> {
+    root_at(state)?;
+    identity::drop_bounding_set()?;
+    identity::become_ids(uid, gid)?;
+    identity::drop_capabilities()?;
+    nix::sys::prctl::set_dumpable(false).step("become not dumpable")?;
+    restrict()?;
+    filters::enter_api()
+}
+
+fn root_at(state: &Path) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).step("unshare the mount namespace")?;
     let root = mounts::root()?;
     sys::mount::mount_setattr(root.as_fd(), 0, None, true).step("make all mounts private")?;
@@ -31,13 +46,7 @@ pub fn enter(state: &Path, uid: u32, gid: u32) -> Result<()> {
     mounts::pivot(jail.as_fd())?;
     mounts::attach(state.as_fd(), jail.as_fd(), c"state")?;
     sys::mount::mount_setattr(jail.as_fd(), libc::MOUNT_ATTR_RDONLY, None, false)
-        .step("seal the jail")?;
-
-    identity::drop_bounding_set()?;
-    identity::become_ids(uid, gid)?;
-    identity::drop_capabilities()?;
-    nix::sys::prctl::set_dumpable(false).step("become not dumpable")?;
-    restrict()
+        .step("seal the jail")
 }
 
 /// Enters a Landlock domain, where the kernel has that: plain files below the state directory and nothing else, no TCP but

@@ -2,6 +2,7 @@
 //! descriptors open, see [`crate::roles::fds`]; the third unpacks images.
 
 pub mod api;
+pub mod filters;
 pub mod jail;
 pub mod powers;
 mod unpack;

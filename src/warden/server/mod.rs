@@ -31,7 +31,8 @@ pub use settings::Settings;
 
 use crate::cgroup::CgroupHost;
 use crate::image::ImageStore;
-use crate::roles::{PING, PONG};
+use crate::profile::ProfileSet;
+use crate::roles::{PING, PONG, filters};
 use crate::sys::packet;
 use crate::warden::protocol::{MAX_MESSAGE, Reply, Request};
 use catalogue::Catalogue;
@@ -136,16 +137,18 @@ impl Warden {
         api: OwnedFd,
         supervisor: OwnedFd,
     ) -> Result<Warden, Box<dyn Error>> {
+        let profiles = ProfileSet::load(settings.profiles_dir.as_deref())?;
+        let policies = policy::compile_all(&profiles, landlock())?;
+        filters::enter_warden(&profiles)?;
         // A cell costs up to a dozen descriptors.
         crate::sys::raise_descriptor_limit();
-        // First of all: the sweep of the groups waits for processes that such a disk may hold.
+        // Before the others: the sweep of the groups waits for processes that such a disk may hold.
         copying::thaw_leftovers(&settings.data_dir);
         let cgroups = CgroupHost::discover(&settings.instance)?;
         cgroups.prepare()?;
         copying::settle_leftovers(&settings.data_dir);
         let images = ImageStore::new(&settings.data_dir);
         images.prepare()?;
-        let policies = policy::load(settings.profiles_dir.as_deref(), landlock())?;
         let catalogue = Catalogue::load(&settings)?;
         let checkpoints = Checkpoints::load(&settings)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
