@@ -6,7 +6,7 @@
 #   --name NAME      what to call the machine
 #   --promise LIST   separated by commas: cgroup=MODE, kernel>=X.Y, lsm=NAME; service: the packaged unit runs here;
 #                    refused: `serve` must refuse this machine, and nothing else is run; or a need of the tests that
-#                    none may be skipped for: root python3 x86-64 unshare ia32 landlock=ABI
+#                    none may be skipped for: root python3 x86-64 unshare ia32 clock landlock=ABI
 #   --tests FILE     test programs built elsewhere, a line each: NAME PATH; without it cargo builds them here
 #   --server PATH    the server's program that belongs to them
 set -euo pipefail
@@ -81,6 +81,7 @@ words_of() {
         x86-64) echo 'an x86-64 machine' ;;
         unshare) echo 'unshare of util-linux' ;;
         ia32) echo 'IA32 emulation' ;;
+        clock) echo 'a machine whose clock may be set' ;;
         landlock=*) echo "Landlock ABI [1-${1#landlock=}]" ;;
         cgroup=*) echo '^skipped: .* needs' ;;
         *) echo '' ;;
