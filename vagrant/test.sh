@@ -6,7 +6,7 @@
 #   --name NAME      what to call the machine
 #   --promise LIST   separated by commas: cgroup=MODE, kernel>=X.Y, lsm=NAME; service: the packaged unit runs here;
 #                    refused: `serve` must refuse this machine, and nothing else is run; or a need of the tests that
-#                    none may be skipped for: root python3 x86-64 unshare ia32 landlock=ABI
+#                    none may be skipped for: root python3 x86-64 unshare ia32 clock landlock=ABI
 #   --tests FILE     test programs built elsewhere, a line each: NAME PATH; without it cargo builds them here
 #   --server PATH    the server's program that belongs to them
 set -euo pipefail
@@ -81,6 +81,7 @@ words_of() {
         x86-64) echo 'an x86-64 machine' ;;
         unshare) echo 'unshare of util-linux' ;;
         ia32) echo 'IA32 emulation' ;;
+        clock) echo 'a machine whose clock may be set' ;;
         landlock=*) echo "Landlock ABI [1-${1#landlock=}]" ;;
         cgroup=*) echo '^skipped: .* needs' ;;
         *) echo '' ;;
@@ -101,8 +102,9 @@ check_skips() {
 build() {
     command -v cargo > /dev/null || { echo "test.sh: no cargo; run vagrant/provision.sh first" >&2 && exit 2; }
     cargo test --no-run --locked --message-format=json > "$work/built"
-    sed -n 's/.*"name":"\([^"]*\)","src_path".*"test":true}.*"executable":"\([^"]*\)".*/\1 \2/p' "$work/built" \
-        | grep '/deps/' > "$work/tests"
+    # The library's and the program's own tests have the same name: KIND behind it tells them apart.
+    sed -n 's/.*"target":{"kind":\["\([a-z]*\)"\].*"name":"\([^"]*\)","src_path".*"test":true}.*"executable":"\([^"]*\)".*/\2-\1 \3/p' \
+        "$work/built" | grep '/deps/' | sed 's/-test / /' > "$work/tests"
     tests=$work/tests
     server=$(sed -n 's/.*"executable":"\([^"]*\/cellblock\)".*/\1/p' "$work/built" | head -n 1)
 }
@@ -127,6 +129,7 @@ run_program() {
         < /dev/null 2>&1 | tee "$work/output" | grep --line-buffered -Ev '^(test .* \.\.\. ok)?$'
     code=${PIPESTATUS[0]}
     set -e
+    { echo "== $name" && cat "$work/output"; } >> "$work/all"
     [ ! -s "$record" ] || cat "$record" >> "$work/skips"
     # Beside `test name ... ` on the same line, since nothing is captured.
     grep -o 'skipped: .* needs .*' "$work/output" >> "$work/skips" || true
@@ -159,6 +162,14 @@ summary() {
     [ "$failed" -eq 0 ]
 }
 
+# The table of SECURITY.md, out of what the tests printed: attack, defence, verdict. Not where only a part of them ran.
+attacks() {
+    [ -z "${CELLBLOCK_TEST_FILTER:-}" ] && grep -q '^escape ' "$tests" || return 0
+    echo
+    echo "== attacks"
+    tests/attacks --log "$work/all" || echo "attacks: not all held"
+}
+
 check_promises
 [ -n "$tests" ] || build
 if promised refused; then
@@ -189,4 +200,5 @@ fi
 while read -r program path; do
     run_program "$program" "$path"
 done < "$tests"
+attacks
 summary

@@ -48,7 +48,13 @@ impl BodyBudget {
         u32::try_from(bytes.div_ceil(UNIT))
             .ok()
             .and_then(|units| self.0.clone().try_acquire_many_owned(units).ok())
-            .ok_or_else(|| ApiError::new(Code::Unavailable, "too many requests are being read"))
+            .ok_or_else(|| {
+                ApiError::with_reason(
+                    Code::Unavailable,
+                    "server_busy",
+                    "too many requests are being read",
+                )
+            })
     }
 
     fn take(&self, bytes: usize, held: &mut Option<OwnedSemaphorePermit>) -> Result<(), ApiError> {

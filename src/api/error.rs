@@ -2,6 +2,8 @@
 //! see. Causes go to the log under the request id.
 
 mod files;
+#[cfg(test)]
+mod tests;
 
 use crate::exec::{AdmissionError, ExecError, OutputError};
 use crate::log::chain;
@@ -33,6 +35,14 @@ pub enum Code {
 }
 
 impl Code {
+    /// Whether it stands for so many things that a program needs to be told which: what it waits for, or what to change.
+    fn asks_for_reason(self) -> bool {
+        matches!(
+            self,
+            Self::AlreadyExists | Self::FailedPrecondition | Self::RateLimited | Self::Unavailable
+        )
+    }
+
     fn parts(self) -> (&'static str, StatusCode) {
         match self {
             Self::Unauthenticated => ("unauthenticated", StatusCode::UNAUTHORIZED),
@@ -62,8 +72,18 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// An error with its code's usual status.
+    /// An error with its code's usual status; one of [`ApiError::with_reason`] where its code asks for a reason.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
+        debug_assert!(!code.asks_for_reason(), "{code:?} without a reason");
+        Self::of(code, message)
+    }
+
+    /// An error that says in one word what happened, so that programs can tell it from others of its code.
+    pub fn with_reason(code: Code, reason: &str, message: impl Into<String>) -> Self {
+        Self::of(code, message).detail("reason", reason)
+    }
+
+    fn of(code: Code, message: impl Into<String>) -> Self {
         let retry_after_secs = matches!(code, Code::RateLimited | Code::Unavailable).then_some(1);
         Self {
             code,
@@ -191,25 +211,27 @@ impl From<RuntimeError> for ApiError {
         let text = error.to_string();
         match error {
             RuntimeError::NotFound(_) => Self::new(Code::NotFound, text),
-            RuntimeError::Exists(_) => Self::new(Code::AlreadyExists, text).detail("field", "name"),
-            RuntimeError::NotRunning { status, .. } | RuntimeError::Impossible { status, .. } => {
-                Self::new(Code::FailedPrecondition, text).detail("status", status)
+            RuntimeError::Exists(_) => {
+                Self::with_reason(Code::AlreadyExists, "name_taken", text).detail("field", "name")
+            }
+            RuntimeError::NotRunning { status, .. } => {
+                conflict("not_running", text).detail("status", status)
+            }
+            RuntimeError::Impossible { status, .. } => {
+                conflict("wrong_status", text).detail("status", status)
             }
             RuntimeError::NotReady { state, .. } => {
-                Self::new(Code::FailedPrecondition, text).detail("state", state)
+                conflict("not_ready", text).detail("state", state)
             }
             RuntimeError::NothingToKeep { filesystem, .. } => {
-                Self::new(Code::FailedPrecondition, text).detail("filesystem", filesystem)
+                conflict("not_persistent", text).detail("filesystem", filesystem)
             }
-            RuntimeError::StillCreating(_) | RuntimeError::ProfileGone => {
-                Self::new(Code::FailedPrecondition, text)
-            }
+            RuntimeError::StillCreating(_) => conflict("creating", text),
+            RuntimeError::ProfileGone => conflict("profile_gone", text),
             RuntimeError::CheckpointNotFound(_) => Self::new(Code::NotFound, text),
-            RuntimeError::Busy(_) | RuntimeError::CheckpointBusy(_) => {
-                Self::new(Code::Unavailable, text).detail("reason", "busy")
-            }
+            RuntimeError::Busy(_) | RuntimeError::CheckpointBusy(_) => unavailable("busy", text),
             RuntimeError::Invalid(invalid) => invalid.into(),
-            RuntimeError::NoRoom(_) => Self::new(Code::Unavailable, text).retry_after(30),
+            RuntimeError::NoRoom(_) => unavailable("no_room", text).retry_after(30),
             RuntimeError::Store(source) => source.into(),
             RuntimeError::Warden { ref source, .. } => refused(source).because(&error),
             RuntimeError::Corrupt { .. } | RuntimeError::Random(_) | RuntimeError::Interrupted => {
@@ -222,13 +244,12 @@ impl From<RuntimeError> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         if error.is_full() {
-            Self::new(Code::Unavailable, "the server's disk is full")
+            unavailable("no_room", "the server's disk is full")
                 .because(&error)
                 .retry_after(30)
         } else if error.is_unwritable() {
             let message = "the server's state can't be written or read now; its log says why";
-            Self::new(Code::Unavailable, message)
-                .detail("reason", "state_unwritable")
+            unavailable("state_unwritable", message)
                 .because(&error)
                 .retry_after(30)
         } else {
@@ -245,17 +266,15 @@ impl From<ExecError> for ApiError {
             ExecError::Runtime(error) => error.into(),
             ExecError::Record(source) => source.into(),
             ExecError::Start(ref source) => refused(source).because(&error),
-            ExecError::Lost { exec_id } => Self::new(Code::Unavailable, error.to_string())
-                .detail("reason", "launcher_restarted")
+            ExecError::Lost { exec_id } => unavailable("launcher_restarted", error.to_string())
                 .detail("exec_id", exec_id.to_string()),
-            ExecError::Unseen { exec_id } => Self::new(Code::Unavailable, error.to_string())
-                .detail("reason", "killed_by_host")
+            ExecError::Unseen { exec_id } => unavailable("killed_by_host", error.to_string())
                 .detail("exec_id", exec_id.to_string()),
             ExecError::Late { exec_id } => Self::new(Code::DeadlineExceeded, error.to_string())
                 .detail("exec_id", exec_id.to_string()),
-            ExecError::NotKilled { exec_id } => Self::new(Code::Unavailable, error.to_string())
-                .detail("reason", "not_killed")
-                .detail("exec_id", exec_id.to_string()),
+            ExecError::NotKilled { exec_id } => {
+                unavailable("not_killed", error.to_string()).detail("exec_id", exec_id.to_string())
+            }
             ExecError::Setup { exec_id } | ExecError::Interrupted { exec_id } => {
                 Self::internal(&error).detail("exec_id", exec_id.to_string())
             }
@@ -277,19 +296,23 @@ impl From<AdmissionError> for ApiError {
         let text = refusal.to_string();
         match refusal {
             AdmissionError::RuntimeBusy => {
-                Self::new(Code::RateLimited, text).detail("reason", "runtime_busy")
+                Self::with_reason(Code::RateLimited, "runtime_busy", text)
             }
-            AdmissionError::ServerBusy => {
-                Self::new(Code::Unavailable, text).detail("reason", "server_busy")
-            }
-            AdmissionError::Closed => Self::new(Code::Unavailable, text)
-                .detail("reason", "shutting_down")
-                .retry_after(5),
+            AdmissionError::ServerBusy => unavailable("server_busy", text),
+            AdmissionError::Closed => unavailable("shutting_down", text).retry_after(5),
             AdmissionError::NeverFits { .. } => {
                 Self::new(Code::InvalidArgument, text).detail("field", "max_output_bytes")
             }
         }
     }
+}
+
+fn conflict(reason: &str, message: impl Into<String>) -> ApiError {
+    ApiError::with_reason(Code::FailedPrecondition, reason, message)
+}
+
+fn unavailable(reason: &str, message: impl Into<String>) -> ApiError {
+    ApiError::with_reason(Code::Unavailable, reason, message)
 }
 
 /// What a client learns of the warden's refusal.
@@ -298,52 +321,44 @@ fn refused(error: &WardenError) -> ApiError {
         WardenError::Refused(failure) => failure,
         WardenError::Lost => {
             let message = "the launcher was restarted before it answered; the outcome is unknown";
-            return ApiError::new(Code::Unavailable, message)
-                .detail("reason", "launcher_restarted");
+            return unavailable("launcher_restarted", message);
         }
         WardenError::Io { .. } => {
-            return ApiError::new(Code::Unavailable, "the launcher can't be reached");
+            return unavailable("launcher_unreachable", "the launcher can't be reached");
         }
     };
     match failure {
         Failure::UnknownRuntime => ApiError::new(Code::NotFound, "the runtime was not found"),
-        Failure::UnknownImage => ApiError::new(
-            Code::FailedPrecondition,
-            "the runtime's image does not exist any more",
-        ),
+        Failure::UnknownImage => {
+            conflict("image_gone", "the runtime's image does not exist any more")
+        }
         Failure::UnknownProfile => RuntimeError::ProfileGone.into(),
-        Failure::BadImage(why) => ApiError::new(
-            Code::FailedPrecondition,
+        Failure::BadImage(why) => conflict(
+            "image_unusable",
             format!("the runtime's image can't be used: {why}"),
         ),
         Failure::UnknownCheckpoint => ApiError::new(Code::NotFound, "the checkpoint was not found"),
-        Failure::Paused => ApiError::new(
-            Code::FailedPrecondition,
-            "the runtime is not running (status: paused)",
-        )
-        .detail("status", "paused"),
+        Failure::Paused => conflict("not_running", "the runtime is not running (status: paused)")
+            .detail("status", "paused"),
         Failure::Busy(Busy::Memory) => {
             let message = "more memory is in use than is to be allowed";
-            ApiError::new(Code::FailedPrecondition, message)
-                .detail("field", "resources.limits.memory_mib")
+            conflict("memory_in_use", message).detail("field", "resources.limits.memory_mib")
         }
         Failure::Busy(Busy::Operation) => {
             let message = "another operation on the runtime is still under way; try again later";
-            ApiError::new(Code::Unavailable, message).detail("reason", "busy")
+            unavailable("busy", message)
         }
         Failure::Busy(Busy::Processes) => {
             let message = "the runtime's processes could not be stopped in time; they go on";
-            ApiError::new(Code::Unavailable, message).detail("reason", "busy")
+            unavailable("busy", message)
         }
         Failure::Invalid(field) => Invalid::new(field.as_str(), "is out of its range").into(),
-        Failure::NoRoom(what) => ApiError::new(
-            Code::Unavailable,
-            format!("the server has no room left: {what}"),
-        )
-        .retry_after(10),
+        Failure::NoRoom(what) => {
+            unavailable("no_room", format!("the server has no room left: {what}")).retry_after(10)
+        }
         Failure::Killed => {
             let message = "a process of the service was killed by the host before it had done this; send it again";
-            ApiError::new(Code::Unavailable, message).detail("reason", "killed_by_host")
+            unavailable("killed_by_host", message)
         }
         Failure::Internal => ApiError::internal(error),
     }

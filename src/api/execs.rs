@@ -273,15 +273,15 @@ fn not_told(exec_id: Uuid, outcome: &str, reason: &str) -> ApiError {
              use a new key to run it"
         }
     };
-    ApiError::new(Code::FailedPrecondition, message)
+    ApiError::with_reason(Code::FailedPrecondition, reason, message)
         .detail("exec_id", exec_id.to_string())
         .detail("outcome", outcome)
-        .detail("reason", reason)
 }
 
 fn nobody_waits() -> ApiError {
-    ApiError::new(
+    ApiError::with_reason(
         Code::Unavailable,
+        "abandoned",
         "everybody who waited for this request has gone; nothing was run",
     )
 }

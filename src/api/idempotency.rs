@@ -180,14 +180,13 @@ fn now() -> i64 {
 fn another_request() -> ApiError {
     let message =
         "this `Idempotency-Key` was used for another request; use a new key for a new request";
-    ApiError::new(Code::FailedPrecondition, message)
-        .detail("field", HEADER)
-        .detail("reason", "key_reused")
+    ApiError::with_reason(Code::FailedPrecondition, "key_reused", message).detail("field", HEADER)
 }
 
 fn interrupted() -> ApiError {
-    ApiError::new(
+    ApiError::with_reason(
         Code::Unavailable,
+        "interrupted",
         "the request was interrupted; send it again",
     )
 }

@@ -115,14 +115,16 @@ async fn healthz() -> Json<Value> {
 /// Ready, and what of this host's limits the operator allowed to be missing.
 async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
     if app.draining.load(Ordering::Relaxed) {
-        return Err(ApiError::new(
+        return Err(ApiError::with_reason(
             Code::Unavailable,
+            "shutting_down",
             "the service is shutting down",
         ));
     }
     if !app.runtimes.can_start().await {
-        return Err(ApiError::new(
+        return Err(ApiError::with_reason(
             Code::Unavailable,
+            "launcher_unreachable",
             "the launcher does not answer or is being restarted",
         ));
     }

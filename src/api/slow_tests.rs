@@ -51,7 +51,10 @@ async fn what_is_late_begins_with_spaces() {
 #[tokio::test(start_paused = true)]
 async fn a_late_error_is_the_body_of_its_answer() {
     let began = Instant::now();
-    let error = after(12, Err(ApiError::new(Code::Unavailable, "broken")));
+    let error = after(
+        12,
+        Err(ApiError::with_reason(Code::Unavailable, "busy", "broken")),
+    );
     let response = reply(error, began + PATIENCE, id()).await.unwrap();
     assert_eq!(response.status().as_u16(), 200);
     let pieces = pieces(response, began).await;

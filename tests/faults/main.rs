@@ -11,6 +11,7 @@
 mod support;
 
 mod campaign;
+mod clock;
 mod database;
 mod jobs;
 mod read_only;

@@ -260,6 +260,10 @@ pub fn assert_error(reply: &Reply, status: u16, code: &str) {
     for leak in LEAKS {
         assert!(!text.contains(leak), "the error leaks {leak:?}: {text}");
     }
+    if matches!(status, 409 | 429 | 503) {
+        let reason = &json["error"]["details"]["reason"];
+        assert!(reason.is_string(), "no reason: {text}");
+    }
     if matches!(status, 429 | 503) {
         let retry: Result<u64, _> = reply.header("retry-after").parse();
         assert!(

@@ -32,7 +32,14 @@ pub enum Need {
     LandlockAbi(usize),
     /// Memory and pids cgroups at the root, where tests may make their own.
     TightGroups,
+    /// A machine that is thrown away after the test: its clock may be set. That has to be said, for this boot of it, in
+    /// [`MAY_SET_CLOCK`].
+    MaySetClock,
 }
+
+/// The environment variable that allows tests to set the machine's clock. Its value must be the machine's
+/// `/proc/sys/kernel/random/boot_id`, so that none that lies about in some profile, or came along by ssh, is taken for it.
+const MAY_SET_CLOCK: &str = "CELLBLOCK_TEST_MAY_SET_CLOCK";
 
 /// What is lacking, by ABI.
 const LANDLOCK: [&str; 8] = [
@@ -63,6 +70,7 @@ impl Need {
             Need::TightGroups => ["memory", "pids"]
                 .iter()
                 .all(|of| super::tight::root(of).is_some()),
+            Need::MaySetClock => names_this_boot(std::env::var(MAY_SET_CLOCK).ok()),
             Need::CgroupV1 => super::mounts::all().iter().any(|m| m.fs == "cgroup"),
             Need::DockerRegistry => succeeds(Command::new("docker-registry").arg("--version")),
             Need::Skopeo => succeeds(Command::new("skopeo").arg("--version")),
@@ -77,6 +85,7 @@ impl Need {
             Need::X86 => "an x86-64 machine",
             Need::Unshare => "unshare of util-linux",
             Need::TightGroups => "memory and pids cgroups at the root",
+            Need::MaySetClock => "a machine whose clock may be set",
             Need::CgroupV1 => "cgroup v1 hierarchies",
             Need::DockerRegistry => "docker-registry",
             Need::Skopeo => "skopeo",
@@ -91,6 +100,11 @@ impl Need {
 pub fn landlock_abi() -> i64 {
     // SAFETY: null attributes of size 0 and flag 1 ask for the version (landlock_create_ruleset(2)).
     unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0usize, 0usize, 1) }
+}
+
+fn names_this_boot(value: Option<String>) -> bool {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    matches!((boot, value), (Ok(boot), Some(value)) if value == boot.trim_end())
 }
 
 fn succeeds(command: &mut Command) -> bool {

@@ -11,7 +11,7 @@ impl ApiError {
     /// What came of the operation on `path`, which is fit for a message.
     pub fn of_file(error: FileError, path: &str) -> Self {
         let text = error.to_string();
-        let with = |code, reason: &str| Self::new(code, text.clone()).detail("reason", reason);
+        let with = |code, reason| Self::with_reason(code, reason, text.clone());
         match error {
             FileError::Admission(refusal) => match refusal {
                 AdmissionError::RuntimeBusy => with(Code::RateLimited, "runtime_busy"),
@@ -104,7 +104,6 @@ fn explained(refusal: Refusal, writing: bool, path: &str, error: &FileError) -> 
             _ => return ApiError::internal(error),
         },
     };
-    ApiError::new(code, format!("`path` '{path}' {problem}"))
+    ApiError::with_reason(code, reason, format!("`path` '{path}' {problem}"))
         .detail("field", "path")
-        .detail("reason", reason)
 }

@@ -82,7 +82,11 @@ impl Session {
         let request = tokio::select! {
             message = timeout_at(deadline, message) => message,
             _ = self.stop.wait_for(|stop| *stop) => {
-                let error = ApiError::new(Code::Unavailable, "the service is shutting down");
+                let error = ApiError::with_reason(
+                    Code::Unavailable,
+                    "shutting_down",
+                    "the service is shutting down",
+                );
                 return Err(End::Error(Box::new(error), CloseCode::Away));
             }
         };

@@ -177,7 +177,9 @@ fn judged(reply: Reply, raw: bool) -> Result<Answer, String> {
     let named = is_uuid_v7(id) && reply.header("x-request-id") == id;
     let later = reply.header("retry-after").parse::<u64>().is_ok();
     let timed = later || !matches!(reply.status, 429 | 503);
-    if !(known && said && named && timed) {
+    let reasoned =
+        error["details"]["reason"].is_string() || !matches!(reply.status, 409 | 429 | 503);
+    if !(known && said && named && timed && reasoned) {
         return Err(format!(
             "{}, no error of the contract: {}",
             reply.status,
