@@ -16,21 +16,7 @@ use std::path::Path;
 pub const STATE: &str = "/state";
 
 /// Leaves `state` as `/state` and takes everything else of the machine's file system away, then becomes `uid`/`gid`.
-pub fn enter(
-    state: &Path,
-    uid: u32,
-    gid: u32,
-) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    root_at(state)?;
-    identity::drop_bounding_set()?;
-    identity::become_ids(uid, gid)?;
-    identity::drop_capabilities()?;
-    nix::sys::prctl::set_dumpable(false).step("become not dumpable")?;
-    restrict()?;
-    filters::enter_api()
-}
-
-fn root_at(state: &Path) -> Result<()> {
+pub fn enter(state: &Path, uid: u32, gid: u32) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).step("unshare the mount namespace")?;
     let root = mounts::root()?;
     sys::mount::mount_setattr(root.as_fd(), 0, None, true).step("make all mounts private")?;
@@ -46,7 +32,14 @@ fn root_at(state: &Path) -> Result<()> {
     mounts::pivot(jail.as_fd())?;
     mounts::attach(state.as_fd(), jail.as_fd(), c"state")?;
     sys::mount::mount_setattr(jail.as_fd(), libc::MOUNT_ATTR_RDONLY, None, false)
-        .step("seal the jail")
+        .step("seal the jail")?;
+
+    identity::drop_bounding_set()?;
+    identity::become_ids(uid, gid)?;
+    identity::drop_capabilities()?;
+    nix::sys::prctl::set_dumpable(false).step("become not dumpable")?;
+    restrict()?;
+    filters::enter_api()
 }
 
 /// Enters a Landlock domain, where the kernel has that: plain files below the state directory and nothing else, no TCP but
