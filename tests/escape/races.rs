@@ -8,6 +8,7 @@ use crate::support::{Runtime, alone, api, bound, eventually, runtime, times};
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// What a racer exchanges, in /root: the first of a pair is what somebody asks for, the second the trap.
 const PAIRS: [&str; 12] = [
@@ -48,8 +49,11 @@ fn assert_untouched(canary: &TestDir) {
 /// How often each pair was exchanged, and the last errno of those that were not.
 type Exchanged = Vec<(String, u64, i32)>;
 
-/// Runs `rounds` of `round` while the racer runs in the same runtime; it goes on until the last one is over.
-fn raced(canary: &TestDir, rounds: usize, round: impl Fn(&Runtime, usize)) -> Exchanged {
+/// Runs `rounds` of `round`, or as many as there is time for, while the racer runs in the same runtime; it goes on until the
+/// last one is over. How many there were, too.
+fn raced(canary: &TestDir, rounds: usize, round: impl Fn(&Runtime, usize)) -> (usize, Exchanged) {
+    /// The racer is one request, and no request of a test takes longer than 90 s.
+    const MOST: Duration = Duration::from_secs(45);
     let probe = Probe::in_runtime(runtime());
     let runtime = &probe.runtime;
     // The path of the canary exists inside as well, so that a link to it is followed to an end wherever it is looked up.
@@ -61,20 +65,21 @@ fn raced(canary: &TestDir, rounds: usize, round: impl Fn(&Runtime, usize)) -> Ex
          echo mine > fifo-or-file; mkfifo fifo; ln -s '{target}' /dev-trap; ln -s '{target}' /proc-trap"
     );
     runtime.sh(&set_up).assert_code(0);
-    let mut lines = Vec::new();
+    let (mut lines, mut done) = (Vec::new(), 0);
     thread::scope(|scope| {
         let racer = scope.spawn(|| {
-            let mut args = vec!["exchange", "300"];
+            let mut args = vec!["exchange", "85"];
             args.extend(PAIRS);
-            runtime.exec(
-                &json!({"command": INSIDE, "args": args, "cwd": "/root", "timeout_secs": 310}),
-            )
+            runtime
+                .exec(&json!({"command": INSIDE, "args": args, "cwd": "/root", "timeout_secs": 86}))
         });
         let racing = || runtime.sh("test -e /root/racing").code() == 0;
         assert!(eventually(bound(10_000), racing), "the racer did not start");
-        for n in 0..rounds {
-            assert!(!racer.is_finished(), "the racer ended after {n} rounds");
-            round(runtime, n);
+        let started = Instant::now();
+        while done < rounds && (done < 2 || started.elapsed() < MOST) {
+            assert!(!racer.is_finished(), "the racer ended after {done} rounds");
+            round(runtime, done);
+            done += 1;
         }
         assert!(
             !racer.is_finished(),
@@ -101,7 +106,7 @@ fn raced(canary: &TestDir, rounds: usize, round: impl Fn(&Runtime, usize)) -> Ex
             errno.expect("an errno"),
         )
     };
-    lines.iter().map(parse).collect()
+    (done, lines.iter().map(parse).collect())
 }
 
 /// Names of the tenant's own changed many times for each round; those that a cell mounts on, never: he has them mounted too.
@@ -123,8 +128,7 @@ fn names_exchanged_during_set_up_lead_no_cell_to_the_host() {
     let _turn = alone();
     let canary = canary();
     let target = canary.path().display().to_string();
-    let rounds = times(500);
-    let exchanged = raced(&canary, rounds, |runtime, n| {
+    let (rounds, exchanged) = raced(&canary, times(500), |runtime, n| {
         let reply = match n % 2 {
             0 => runtime.try_exec(&json!({
                 "command": "sh", "cwd": "/root/dir",
@@ -154,8 +158,7 @@ fn names_exchanged_during_file_operations_lead_none_to_the_host() {
     needs!(Root);
     let _turn = alone();
     let canary = canary();
-    let rounds = times(500);
-    let exchanged = raced(&canary, rounds, |runtime, n| {
+    let (rounds, exchanged) = raced(&canary, times(500), |runtime, n| {
         let path = ["dir/file", "file", "fifo-or-file", "tool"][n / 2 % 4];
         let reply = match n % 2 {
             0 => read(api(), runtime, path),

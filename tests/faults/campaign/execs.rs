@@ -137,7 +137,8 @@ pub fn settle(client: &Client<'_>, key: &str, body: &Value) {
                         .ledger
                         .wrong(format!("another output than {key}: {data}"));
                 }
-                Fate::Answered(answer.reply.text())
+                // A slow reply begins with white space.
+                Fate::Answered(answer.reply.text().trim_start().to_owned())
             }
             (None, "failed_precondition") => {
                 named(client, &answer, true);
