@@ -46,10 +46,6 @@ fn nothing_but_one_sealed_memfd_of_bounded_size_is_a_command() {
             sealed(100, all - SealFlag::F_SEAL_WRITE),
         ),
         (
-            "one that may only be written by old maps",
-            sealed(100, all - SealFlag::F_SEAL_WRITE),
-        ),
-        (
             "one that may grow",
             sealed(100, all - SealFlag::F_SEAL_GROW),
         ),

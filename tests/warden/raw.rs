@@ -3,7 +3,7 @@
 //! comes to nobody else.
 
 use crate::support::mounts::TestDir;
-use crate::support::{bound, eventually, leaks, mounts, procs};
+use crate::support::{bound, eventually, leaks, mounts};
 use cellblock::cell::command::Command as Line;
 use cellblock::resources::{CellResources, MIB, RuntimeResources};
 use cellblock::roles::{PING, PONG, READY};
@@ -112,7 +112,6 @@ impl Raw {
         };
         let settings = serde_json::to_vec(&settings).expect("plain data");
         let settings = memfd::seal(c"settings", &settings).expect("a memfd");
-        cellblock::sys::packet::pair().expect("sockets");
         let (control, its_control) = packet::pair().expect("sockets");
         let (link, its_link) = packet::pair().expect("sockets");
         let lock = File::create(data.join("lock")).expect("make the lock");
@@ -329,7 +328,7 @@ impl Raw {
         );
     }
 
-    /// What of all runtimes and checkpoints there is, as root has it on disk.
+    /// See [`State`].
     fn state(&self) -> State {
         let mut directories = Vec::new();
         for place in ["", "runtimes", "checkpoints", "images"] {
@@ -381,7 +380,9 @@ impl Raw {
         while let Some(directory) = open.pop() {
             for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
                 if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                } else if entry.file_name() == *own {
+                    continue;
+                }
+                if entry.file_name() == *own {
                     found.push(entry.path().join(runtime.simple().to_string()));
                 } else {
                     open.push(entry.path());
@@ -532,17 +533,10 @@ fn tree(at: &Path) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// Living processes of a runtime: their host ids are in the range that its record names.
+/// The host ids of a runtime, as root has them on disk.
 pub fn range_of(raw: &Raw, runtime: Uuid) -> std::ops::Range<u32> {
     let file = raw.data().join(format!("runtimes/{runtime}/runtime.json"));
     let record: Value = serde_json::from_slice(&fs::read(file).expect("the record")).expect("JSON");
     let base = record["uid_base"].as_u64().expect("a number") as u32;
     base..base + cellblock::resources::RANGE
-}
-
-/// Processes of the warden's, itself apart.
-pub fn below(raw: &Raw) -> Vec<u32> {
-    let mut pids = procs::tree(raw.pid);
-    pids.remove(0);
-    pids
 }
