@@ -26,7 +26,12 @@ fn assert_supervises(server: &Server, after: &str) {
         let living = |pid: &u32| *pid != warden && procs::state(*pid) != Some('Z');
         procs::all().into_iter().filter(of).any(|pid| living(&pid))
     };
-    let replaced = eventually(bound(30_000), another);
+    // And ready, so that it removes its groups when the test ends.
+    let ready = || {
+        let answer = server.api.try_send("GET", "/readyz", &[], None);
+        answer.is_ok_and(|reply| reply.status == 200)
+    };
+    let replaced = eventually(bound(30_000), || another() && ready());
     assert!(replaced, "no other warden after {after}:\n{}", server.log());
 }
 
