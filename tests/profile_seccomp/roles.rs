@@ -129,7 +129,7 @@ fn the_api_process_opens_no_socket_and_no_memory_that_runs() {
         (libc::SIOCSIFFLAGS, ENOSYS),
     ] {
         assert_eq!(
-            ask("ioctl", [0, request as u64, 0, 0, 0, 0]),
+            ask("ioctl", [0, request, 0, 0, 0, 0]),
             verdict,
             "{request:#x}"
         );
