@@ -211,7 +211,7 @@ fn other_architectures_end_both_and_other_numbers_are_missing() {
             ..Call::new(target.arch, 1, [0; 6])
         };
         assert_eq!(decide(&programs, &foreign), Verdict::KillProcess);
-        for number in [400, 1000, 0x4000_0000, 0x4000_0027, u32::MAX] {
+        for number in [360, 400, 1000, 0x4000_0000, 0x4000_0027, u32::MAX] {
             let call = Call::new(target.arch, number, [0; 6]);
             assert_eq!(decide(&programs, &call), ENOSYS, "{number:#x}");
         }
