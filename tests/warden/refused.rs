@@ -2,7 +2,7 @@
 
 use crate::needs;
 use crate::raw::{Raw, create, exec, shell};
-use crate::support::{alone, procs};
+use crate::support::{alone, bound, eventually, procs};
 use cellblock::resources::MIB;
 use cellblock::warden::memfd;
 use cellblock::warden::protocol::{CellEnd, Filesystem, Reply};
@@ -262,6 +262,8 @@ fn a_number_in_use_names_one_cell_and_no_other_can_be_ended_by_it() {
     let seq = raw.send_json(exec(raw.runtime), &[order.as_fd()]);
     let (reply, pipes) = raw.reply(seq);
     assert_eq!(reply, Reply::Started { seq });
+    let runs = || procs::with_arg(&marker).len() == 1;
+    assert!(eventually(bound(10_000), runs), "it does not start");
     let mut again = exec(raw.runtime);
     again["seq"] = json!(seq);
     raw.send(again.to_string().as_bytes(), &[order.as_fd()]);
@@ -277,11 +279,7 @@ fn a_number_in_use_names_one_cell_and_no_other_can_be_ended_by_it() {
         raw.send(signal.to_string().as_bytes(), &[]);
     }
     raw.assert_silent("kills of nobody");
-    assert_eq!(
-        procs::with_arg(&marker).len(),
-        1,
-        "it was ended by another's number"
-    );
+    assert!(runs(), "it was ended by another's number");
     // Twice, and for one more time when it has ended.
     let kill = json!({"type": "kill", "seq": seq}).to_string();
     raw.send(kill.as_bytes(), &[]);
