@@ -5,25 +5,24 @@
 //! What a filter does not list is ENOSYS, as on a kernel that lacks it: libraries know what to do without. What of it nobody
 //! but an intruder asks for ends the api process.
 
-use crate::cell::error::{Result, Step};
 use crate::profile::seccomp::{SeccompPolicy, Target};
 use crate::profile::{ProfileError, ProfileSet};
-use nix::errno::Errno;
 use seccompiler::BpfProgram;
+use std::error::Error;
 
-type Programs = std::result::Result<Vec<BpfProgram>, ProfileError>;
+type Programs = Result<Vec<BpfProgram>, ProfileError>;
 
 /// Installs the filter of the api process, for this thread and all that it starts.
-pub fn enter_api() -> Result<()> {
+pub fn enter_api() -> Result<(), Box<dyn Error>> {
     if cfg!(cellblock_without = "role-filters") {
         return Ok(());
     }
-    install(api())
+    install(&api()?)
 }
 
 /// Installs the filter of the warden and of all that it starts: jobs, tools, cells.
-pub fn enter_warden(profiles: &ProfileSet) -> Result<()> {
-    for (profile, calls) in overruled(profiles).unwrap_or_default() {
+pub fn enter_warden(profiles: &ProfileSet) -> Result<(), Box<dyn Error>> {
+    for (profile, calls) in overruled(profiles)? {
         tracing::warn!(
             profile,
             calls,
@@ -37,7 +36,7 @@ pub fn enter_warden(profiles: &ProfileSet) -> Result<()> {
     )) {
         return Ok(());
     }
-    install(warden(profiles))
+    install(&warden(profiles)?)
 }
 
 /// The api process's filter: programs to install first to last.
@@ -58,7 +57,7 @@ pub fn warden(profiles: &ProfileSet) -> Programs {
 }
 
 /// Profiles that allow calls which stay refused, with those.
-fn overruled(profiles: &ProfileSet) -> std::result::Result<Vec<(String, String)>, ProfileError> {
+fn overruled(profiles: &ProfileSet) -> Result<Vec<(String, String)>, ProfileError> {
     let (own, machine) = (wardens()?, Target::running()?);
     let with_calls = profiles.iter().map(|profile| {
         let calls = profile.seccomp_policy().refused_by(&own, &machine);
@@ -67,19 +66,16 @@ fn overruled(profiles: &ProfileSet) -> std::result::Result<Vec<(String, String)>
     Ok(with_calls.filter(|(_, calls)| !calls.is_empty()).collect())
 }
 
-fn wardens() -> std::result::Result<SeccompPolicy, ProfileError> {
+fn wardens() -> Result<SeccompPolicy, ProfileError> {
     let text = include_str!("filters/warden.json");
     SeccompPolicy::parse("embedded filters/warden.json", text)
 }
 
 /// Sets no_new_privs too: the warden runs nothing that gains a right by set-id.
-fn install(programs: Programs) -> Result<()> {
-    // Refused by the compiler: profiles with more conditions than fit into one program.
-    let programs = programs.map_err(|_| Errno::EFBIG);
-    for program in programs.step("compile the seccomp filter")? {
-        seccompiler::apply_filter(&program)
-            .map_err(|_| Errno::last())
-            .step("install the seccomp filter")?;
+fn install(programs: &[BpfProgram]) -> Result<(), Box<dyn Error>> {
+    for program in programs {
+        seccompiler::apply_filter(program)
+            .map_err(|error| format!("install the seccomp filter: {error}"))?;
     }
     Ok(())
 }

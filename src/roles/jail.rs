@@ -9,6 +9,7 @@ use crate::roles::filters;
 use crate::sys;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, mkdirat};
+use std::error::Error;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -16,7 +17,7 @@ use std::path::Path;
 pub const STATE: &str = "/state";
 
 /// Leaves `state` as `/state` and takes everything else of the machine's file system away, then becomes `uid`/`gid`.
-pub fn enter(state: &Path, uid: u32, gid: u32) -> Result<()> {
+pub fn enter(state: &Path, uid: u32, gid: u32) -> std::result::Result<(), Box<dyn Error>> {
     unshare(CloneFlags::CLONE_NEWNS).step("unshare the mount namespace")?;
     let root = mounts::root()?;
     sys::mount::mount_setattr(root.as_fd(), 0, None, true).step("make all mounts private")?;
