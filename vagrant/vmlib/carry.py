@@ -92,7 +92,7 @@ row=$(sed -n 's/.*cellblock\\.row=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 promise=$(sed -n 's/.*cellblock\\.promise=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 elsewhere=$(sed -n 's/.*cellblock\\.elsewhere=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 grep -Ev "^(${{elsewhere//,/|}}) " /carried/tests > /run/cellblock-tests
-[ -z "$elsewhere" ] || echo "another machine's: $elsewhere"
+[ -z "$elsewhere" ] || echo "not run in this machine: $elsewhere"
 cd '{CHECKOUT}'
 exec vagrant/test.sh --name "$row" --promise "$promise" --tests /run/cellblock-tests --server '{target}/debug/cellblock'
 """
