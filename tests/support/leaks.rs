@@ -7,7 +7,7 @@ use super::server::Server;
 use super::timing;
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How many of each thing exist.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -38,16 +38,7 @@ impl Counts {
     /// Counts when the server has come to rest, within `limit`: two looks that are equal.
     #[track_caller]
     pub fn at_rest(server: &Server, limit: std::time::Duration) -> Counts {
-        let mut last = Counts::of(server);
-        let calm = timing::eventually(limit, || {
-            std::thread::sleep(timing::bound(500));
-            let now = Counts::of(server);
-            let same = now == last;
-            last = now;
-            same
-        });
-        assert!(calm, "the server never comes to rest: {last:?}");
-        last
+        timing::at_rest(limit, || Counts::of(server))
     }
 
     /// Counts now.
@@ -84,7 +75,7 @@ impl Counts {
     pub fn left_by(server: &Server) -> Counts {
         let instance = instance(server);
         Counts {
-            cgroups: cgroups(Path::new("/sys/fs/cgroup"), &instance, false),
+            cgroups: groups(&instance).iter().map(|group| tree(group)).sum(),
             host_mounts: super::mounts::below(&server.data_dir()).len(),
             processes: left_processes(server),
             loops: loops(&server.data_dir()),
@@ -170,20 +161,37 @@ fn in_groups(instance: &str) -> Vec<u32> {
     procs::all().into_iter().filter(member).collect()
 }
 
-/// Groups of this name, and where `ours`, all below. They come and go; hierarchies are directories, their aliases (cpu,cpuacct) links.
-pub fn cgroups(dir: &Path, instance: &str, ours: bool) -> usize {
-    let mut count = 0;
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            let ours = ours || entry.file_name() == instance;
-            count += usize::from(ours) + cgroups(&entry.path(), instance, ours);
+/// The groups of this name, in all hierarchies. Those are directories, their aliases (cpu,cpuacct) links.
+pub fn groups(name: &str) -> Vec<PathBuf> {
+    let (mut found, mut open) = (Vec::new(), vec![PathBuf::from("/sys/fs/cgroup")]);
+    while let Some(dir) = open.pop() {
+        for below in directories(&dir) {
+            match below.ends_with(name) {
+                true => found.push(below),
+                false => open.push(below),
+            }
         }
     }
-    count
+    found
 }
 
-/// Kinds are link targets without their numbers: `socket:[]`, `anon_inode:[eventfd]`, a path.
-fn descriptors(pids: &[u32]) -> Vec<(String, usize)> {
+/// Directories in a directory; they come and go.
+fn directories(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// A group and all below it.
+fn tree(group: &Path) -> usize {
+    let below = directories(group);
+    1 + below.iter().map(|group| tree(group)).sum::<usize>()
+}
+
+/// The open descriptors of processes, by kind. Kinds are link targets without their numbers: `socket:[]`, `anon_inode:[eventfd]`, a path.
+pub fn descriptors(pids: &[u32]) -> Vec<(String, usize)> {
     let mut kinds = std::collections::BTreeMap::new();
     for pid in pids {
         for entry in fs::read_dir(format!("/proc/{pid}/fd"))

@@ -45,6 +45,21 @@ pub fn times(count: usize) -> usize {
     scaled.max(8.min(count))
 }
 
+/// What is seen when all has come to rest, within `limit`: two looks that are equal.
+#[track_caller]
+pub fn at_rest<T: PartialEq + std::fmt::Debug>(limit: Duration, look: impl Fn() -> T) -> T {
+    let mut last = look();
+    let calm = eventually(limit, || {
+        std::thread::sleep(bound(500));
+        let now = look();
+        let same = now == last;
+        last = now;
+        same
+    });
+    assert!(calm, "it never comes to rest: {last:?}");
+    last
+}
+
 /// Whether `holds` becomes true within `limit`. Looks every few milliseconds; the wait is bounded and the verdict is the
 /// caller's to assert.
 pub fn eventually(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {

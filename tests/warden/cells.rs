@@ -1,13 +1,12 @@
 //! What is to be had by a proper request: cells, and in them no more than any tenant has.
 
 use crate::needs;
-use crate::raw::{Raw, create, exec, range_of, shell};
-use crate::support::{alone, bound, eventually, procs};
-use cellblock::warden::memfd;
+use crate::raw::{Raw, range_of};
+use crate::requests::{create, exec, shell};
+use crate::support::{alone, procs};
 use cellblock::warden::protocol::{CellEnd, Filesystem, Reply};
 use serde_json::{Value, json};
 use std::fs;
-use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use uuid::Uuid;
 
@@ -56,26 +55,14 @@ fn a_command_asked_for_in_the_raw_protocol_has_no_more_than_any_other() {
         let reply = raw.ask(make, &[]);
         assert!(matches!(reply, Reply::Created { .. }), "{reply:?}");
         for terminal in [Value::Null, json!({"rows": 65535, "cols": 65535})] {
-            let marker = procs::marker();
-            let order = shell("/", &format!("exec sleep {marker}")).encode();
-            let order = memfd::seal(c"command", &order).expect("a memfd");
             let mut run = exec(id);
             run["terminal"] = terminal;
-            let seq = raw.send_json(run, &[order.as_fd()]);
-            let (reply, pipes) = raw.reply(seq);
-            assert_eq!(reply, Reply::Started { seq });
-            let found = || procs::with_arg(&marker);
-            assert!(eventually(bound(10_000), || found().len() == 1));
-            assert_confined(&raw, id, found()[0]);
-            raw.send(
-                json!({"type": "kill", "seq": seq}).to_string().as_bytes(),
-                &[],
-            );
-            raw.reply(seq);
-            drop(pipes);
+            let sleeper = raw.sleeper(run);
+            assert_confined(&raw, id, sleeper.pid);
+            raw.kill(sleeper.seq);
+            raw.reply(sleeper.seq);
         }
-        let reply = raw.ask(json!({"type": "delete_runtime", "id": id}), &[]);
-        assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
+        raw.delete(id);
     }
     raw.assert_well("cells");
 }
@@ -104,7 +91,7 @@ fn variables_for_the_loader_reach_nobody_who_has_a_right() {
     let ran = raw.run(exec(raw.runtime), &order.encode());
     let text = ran.text();
     assert!(text.contains("CapEff:\t0000000000000000"), "{text}");
-    assert!(!text.contains(crate::raw::SECRET), "{text}");
+    assert!(!text.contains(crate::state::SECRET), "{text}");
     assert!(matches!(ran.end, CellEnd::Exited(_)), "{:?}", ran.end);
     raw.assert_well("variables for the loader");
 }
@@ -128,8 +115,7 @@ fn two_runtimes_share_no_id_and_no_file() {
     let found = raw.sh(other, "ls /own; find / -xdev -name file -path '*own*'");
     assert_eq!(found.text(), "");
     for id in [one, other] {
-        let reply = raw.ask(json!({"type": "delete_runtime", "id": id}), &[]);
-        assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
+        raw.delete(id);
     }
     raw.assert_well("two runtimes");
 }

@@ -1,7 +1,8 @@
 //! Descriptors that come beside a packet: the wrong ones, too many, and such that whoever closes them would have to wait.
 
 use crate::needs;
-use crate::raw::{Raw, create, exec, readable, shell};
+use crate::raw::{Raw, readable};
+use crate::requests::{create, exec, shell};
 use crate::support::{alone, bound};
 use cellblock::cell::command::MAX_ENCODED;
 use cellblock::warden::memfd;

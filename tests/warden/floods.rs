@@ -1,8 +1,9 @@
 //! More than is taken: requests without end, answers that nobody reads, cells beyond number.
 
 use crate::needs;
-use crate::raw::{Raw, create, descriptors, exec, number, shell};
-use crate::support::{alone, bound, eventually, procs};
+use crate::raw::Raw;
+use crate::requests::{create, exec, number, shell};
+use crate::support::{alone, bound, eventually, leaks, procs};
 use cellblock::sys::packet;
 use cellblock::warden::memfd;
 use cellblock::warden::protocol::{Filesystem, Reply};
@@ -29,7 +30,10 @@ fn answers_that_nobody_reads_are_bounded_and_keep_nothing_waiting() {
     needs!(Root);
     let _turn = alone();
     let raw = Raw::start();
-    let count = || descriptors(raw.pid).values().sum::<usize>();
+    let count = || -> usize {
+        let held = leaks::descriptors(&[raw.pid]);
+        held.iter().map(|(_, count)| count).sum()
+    };
     let (fds, memory) = (count(), procs::rss(raw.pid));
     // Each answer comes with a memfd.
     let mut sent = HashSet::new();
@@ -118,7 +122,7 @@ fn what_can_be_done_once_is_not_queued_twice() {
         panic!("{id:?}")
     };
     let [twin] = ids[..] else { panic!("{ids:?}") };
-    raw.ask(json!({"type": "delete_runtime", "id": twin}), &[]);
+    raw.delete(twin);
     raw.assert_well("the same again and again");
 }
 
@@ -160,7 +164,7 @@ fn no_more_runtimes_are_made_than_there_are_ranges_of_ids() {
                 0
             );
             assert!(bases.insert(range.start), "two runtimes have {range:?}");
-            raw.ask(json!({"type": "delete_runtime", "id": id}), &[]);
+            raw.delete(*id);
         }
     }
     raw.assert_well("more runtimes than there may be");
@@ -177,15 +181,11 @@ fn cells_that_are_killed_unseen_all_end_and_leave_nothing() {
     for round in 0..100 {
         let seq = raw.send_json(exec(raw.runtime), &[order.as_fd()]);
         open.insert(seq);
-        let kill = json!({"type": "kill", "seq": seq - round % 3}).to_string();
-        raw.send(kill.as_bytes(), &[]);
-        raw.send(kill.as_bytes(), &[]);
+        raw.kill(seq - round % 3);
+        raw.kill(seq - round % 3);
     }
     for seq in &open {
-        raw.send(
-            json!({"type": "kill", "seq": seq}).to_string().as_bytes(),
-            &[],
-        );
+        raw.kill(*seq);
     }
     let mut started = HashSet::new();
     while !open.is_empty() {

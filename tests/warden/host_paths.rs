@@ -1,11 +1,12 @@
 //! Paths in a command or an operation on files: they are the payload's, and lead nowhere that a command is not.
 
 use crate::needs;
-use crate::raw::{Raw, SECRET, exec, shell};
+use crate::raw::Raw;
+use crate::requests::{exec, shell};
+use crate::state::SECRET;
 use crate::support::alone;
 use cellblock::cell::file::{Operation, Refusal, Report};
-use cellblock::warden::protocol::{CellEnd, Filesystem, Reply};
-use serde_json::json;
+use cellblock::warden::protocol::{CellEnd, Filesystem};
 use std::ffi::CString;
 use uuid::Uuid;
 
@@ -128,8 +129,7 @@ fn no_path_of_a_file_operation_reads_what_is_the_hosts() {
         read(&raw, id, "/t/own"),
         (Report::Ready(4), b"own\n".to_vec())
     );
-    let reply = raw.ask(json!({"type": "delete_runtime", "id": id}), &[]);
-    assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
+    raw.delete(id);
     raw.assert_well("reads of the host's files");
 }
 
@@ -178,7 +178,6 @@ fn no_path_of_a_file_operation_writes_to_the_host() {
             );
         }
     }
-    let reply = raw.ask(json!({"type": "delete_runtime", "id": id}), &[]);
-    assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
+    raw.delete(id);
     raw.assert_well("writes to the host's files");
 }

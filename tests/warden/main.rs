@@ -19,4 +19,6 @@ mod inside;
 mod malformed;
 mod raw;
 mod refused;
+mod requests;
+mod state;
 mod supervisor;

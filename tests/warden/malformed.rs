@@ -1,8 +1,9 @@
 //! Packets that are no request.
 
 use crate::needs;
-use crate::raw::{Raw, create, exec, shell};
-use crate::support::{alone, bound, eventually, procs};
+use crate::raw::Raw;
+use crate::requests::{create, exec, shell};
+use crate::support::alone;
 use cellblock::warden::memfd;
 use cellblock::warden::protocol::{Filesystem, MAX_MESSAGE, Reply};
 use serde_json::{Value, json};
@@ -89,8 +90,7 @@ fn a_packet_that_is_too_long_is_dropped_and_not_cut() {
             true => assert_eq!(raw.reply(7_000_000).0, Reply::Done { seq: 7_000_000 }),
         }
         if !done {
-            let reply = raw.ask(json!({"type": "delete_runtime", "id": id}), &[]);
-            assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
+            raw.delete(id);
         }
     }
     raw.assert_well("packets that are too long");
@@ -102,16 +102,10 @@ fn an_empty_packet_is_the_end_and_takes_every_cell_along() {
     needs!(Root);
     let _turn = alone();
     let raw = Raw::start();
-    let marker = procs::marker();
-    let order = shell("/", &format!("sleep {marker}")).encode();
-    let order = memfd::seal(c"command", &order).expect("a memfd");
-    let seq = raw.send_json(exec(raw.runtime), &[order.as_fd()]);
-    let (reply, _pipes) = raw.reply(seq);
-    assert_eq!(reply, Reply::Started { seq });
-    assert!(eventually(bound(10_000), || !procs::with_arg(&marker).is_empty()));
-    raw.send(b"", &[order.as_fd()]);
+    let sleeper = raw.sleeper(exec(raw.runtime));
+    raw.send(b"", &[sleeper.order.as_fd()]);
     assert_eq!(raw.ended(), Some(0), "{}", raw.log());
-    assert!(procs::with_arg(&marker).is_empty(), "a cell outlived it");
+    assert_eq!(sleeper.processes(), [0; 0], "a cell outlived it");
     raw.assert_nothing_left();
 }
 

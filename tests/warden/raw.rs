@@ -2,25 +2,23 @@
 //! the supervisor would give it (`roles::fds`) and keeps the other ends, so that each packet is the test's own and its answer
 //! comes to nobody else.
 
+use crate::requests::{create, exec, number, shell};
+use crate::state::{State, host_tree};
 use crate::support::mounts::TestDir;
-use crate::support::{bound, eventually, leaks, mounts};
-use cellblock::cell::command::Command as Line;
-use cellblock::resources::{CellResources, MIB, RuntimeResources};
+use crate::support::timing::at_rest;
+use crate::support::{bound, eventually, leaks, mounts, procs};
 use cellblock::roles::{PING, PONG, READY};
 use cellblock::sys::packet::{self, Packet};
 use cellblock::warden::memfd;
-use cellblock::warden::protocol::{
-    CellEnd, CellRequest, Filesystem, MAX_MESSAGE, Reply, Request, RuntimeSpec,
-};
+use cellblock::warden::protocol::{CellEnd, Filesystem, MAX_MESSAGE, Reply};
 use cellblock::warden::server::Settings;
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use uuid::Uuid;
@@ -29,9 +27,6 @@ use uuid::Uuid;
 pub const RANGES: u32 = 16;
 /// First host uid of the block: the service's default.
 pub const UID_BASE: u32 = cellblock::config::DEFAULT_UID_BASE;
-/// What only root of the host may read, in the file `secret` of the host's tree.
-pub const SECRET: &str = "only the host knows this";
-
 /// A warden and all that is the other side's.
 pub struct Raw {
     child: RefCell<Child>,
@@ -50,22 +45,31 @@ pub struct Raw {
     before: RefCell<Option<State>>,
 }
 
-/// What must not change, whatever is asked for.
-#[derive(Debug, PartialEq, Eq)]
-struct State {
-    fds: BTreeMap<String, usize>,
-    own_mounts: Vec<mounts::Mount>,
-    host: Vec<(PathBuf, String)>,
-    loops: usize,
-    directories: Vec<String>,
-}
-
 /// What became of a command.
 #[derive(Debug)]
 pub struct Ran {
     pub out: Vec<u8>,
     pub err: Vec<u8>,
     pub end: CellEnd,
+}
+
+/// A command that sleeps.
+pub struct Sleeper {
+    /// The number of its cell.
+    pub seq: u64,
+    /// Its process.
+    pub pid: u32,
+    /// What it was asked for with.
+    pub order: OwnedFd,
+    marker: String,
+    _pipes: Vec<OwnedFd>,
+}
+
+impl Sleeper {
+    /// Its process and every other that was started by the same words; none once it has ended.
+    pub fn processes(&self) -> Vec<u32> {
+        procs::with_arg(&self.marker)
+    }
 }
 
 impl Ran {
@@ -144,15 +148,10 @@ impl Raw {
         raw.create(raw.runtime, Filesystem::ReadOnly);
         assert_eq!(raw.sh(raw.runtime, "echo well").text(), "well\n");
         // The first command's namespaces are held for a moment.
-        let mut last = raw.state();
-        let calm = eventually(bound(20_000), || {
-            std::thread::sleep(bound(500));
-            let now = raw.state();
-            let same = now == last;
-            last = now;
-            same && !last.fds.keys().any(|kind| kind.starts_with("net:"))
-        });
-        assert!(calm, "it never comes to rest: {last:?}");
+        let held = || leaks::descriptors(&[raw.pid]);
+        let net = || held().iter().any(|(kind, _)| kind.starts_with("net:"));
+        assert!(eventually(bound(20_000), || !net()), "{:?}", held());
+        let last = at_rest(bound(20_000), || raw.state());
         raw.before.replace(Some(last));
         raw
     }
@@ -268,6 +267,39 @@ impl Raw {
         assert!(matches!(reply, Reply::Created { .. }), "{reply:?}");
     }
 
+    /// Deletes a runtime.
+    #[track_caller]
+    pub fn delete(&self, id: Uuid) {
+        let reply = self.ask(json!({"type": "delete_runtime", "id": id}), &[]);
+        assert!(matches!(reply, Reply::Done { .. }), "{reply:?}");
+    }
+
+    /// Kills a cell, or whatever has this number.
+    pub fn kill(&self, seq: u64) {
+        let kill = json!({"type": "kill", "seq": seq}).to_string();
+        self.send(kill.as_bytes(), &[]);
+    }
+
+    /// Starts a command that runs until it is killed, with the exec as it is, and waits until it does.
+    #[track_caller]
+    pub fn sleeper(&self, request: Value) -> Sleeper {
+        let marker = procs::marker();
+        let order = shell("/", &format!("exec sleep {marker}")).encode();
+        let order = memfd::seal(c"command", &order).expect("a memfd");
+        let seq = self.send_json(request, &[order.as_fd()]);
+        let (reply, pipes) = self.reply(seq);
+        assert_eq!(reply, Reply::Started { seq });
+        let found = || procs::with_arg(&marker);
+        assert!(eventually(bound(10_000), || found().len() == 1));
+        Sleeper {
+            seq,
+            pid: found()[0],
+            marker,
+            order,
+            _pipes: pipes,
+        }
+    }
+
     /// Runs a shell line.
     #[track_caller]
     pub fn sh(&self, runtime: Uuid, line: &str) -> Ran {
@@ -328,23 +360,8 @@ impl Raw {
         );
     }
 
-    /// See [`State`].
     fn state(&self) -> State {
-        let mut directories = Vec::new();
-        for place in ["", "runtimes", "checkpoints", "images"] {
-            for entry in fs::read_dir(self.data().join(place)).into_iter().flatten() {
-                let name = entry.expect("an entry").file_name();
-                directories.push(format!("{place}/{}", name.to_string_lossy()));
-            }
-        }
-        directories.sort();
-        State {
-            fds: descriptors(self.pid),
-            own_mounts: mounts::of(&self.pid.to_string()),
-            host: tree(&self.host()),
-            loops: leaks::loops(&self.data()),
-            directories,
-        }
+        State::of(self.pid, &self.data(), &self.host())
     }
 
     /// Waits for its end and gives its exit code.
@@ -364,7 +381,7 @@ impl Raw {
     pub fn assert_nothing_left(&self) {
         let name = format!("cellblock-{}", self.instance);
         let left = || {
-            let groups = leaks::cgroups(Path::new("/sys/fs/cgroup"), &name, false);
+            let groups = leaks::groups(&name).len();
             let mounted = mounts::below(self.dir.path()).len();
             (groups, mounted, leaks::loops(&self.data()))
         };
@@ -374,23 +391,10 @@ impl Raw {
 
     /// Directories of the runtime's groups, in all hierarchies.
     pub fn groups(&self, runtime: Uuid) -> Vec<PathBuf> {
-        let own = format!("cellblock-{}", self.instance);
-        let mut found = Vec::new();
-        let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
-        while let Some(directory) = open.pop() {
-            for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    continue;
-                }
-                if entry.file_name() == *own {
-                    found.push(entry.path().join(runtime.simple().to_string()));
-                } else {
-                    open.push(entry.path());
-                }
-            }
-        }
-        found.retain(|directory| directory.exists());
-        found
+        let own = leaks::groups(&format!("cellblock-{}", self.instance)).into_iter();
+        own.map(|group| group.join(runtime.simple().to_string()))
+            .filter(|group| group.exists())
+            .collect()
     }
 }
 
@@ -416,63 +420,6 @@ impl Drop for Raw {
     }
 }
 
-/// The number that a reply has.
-pub fn number(reply: &Reply) -> u64 {
-    let value = serde_json::to_value(reply).expect("plain data");
-    value["seq"].as_u64().expect("a number")
-}
-
-/// A request to make a runtime, but for its number.
-pub fn create(id: Uuid, filesystem: Filesystem) -> Value {
-    let spec = RuntimeSpec {
-        id,
-        image: "host".to_owned(),
-        profile: "default".to_owned(),
-        filesystem,
-        disk_mib: 16,
-    };
-    let request = Request::CreateRuntime {
-        seq: 0,
-        spec,
-        checkpoint: None,
-    };
-    serde_json::to_value(request).expect("plain data")
-}
-
-/// A request to run something, but for its number.
-pub fn exec(runtime: Uuid) -> Value {
-    let request = Request::Exec(CellRequest {
-        seq: 0,
-        runtime,
-        runtime_resources: RuntimeResources {
-            memory_bytes: 256 * MIB,
-            pids: 64,
-            cpu_millis: 1000,
-        },
-        cell_resources: CellResources {
-            memory_bytes: 128 * MIB,
-            pids: 32,
-            cpu_secs: None,
-        },
-        hostname: "cell".to_owned(),
-        stdin: false,
-        terminal: None,
-    });
-    serde_json::to_value(request).expect("plain data")
-}
-
-/// A shell line in a directory.
-pub fn shell(cwd: &str, line: &str) -> Line {
-    Line {
-        cwd: cwd.to_owned(),
-        instead: Vec::new(),
-        command: "/bin/sh".to_owned(),
-        args: vec!["-c".to_owned(), line.to_owned()],
-        env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
-        shell_fallback: false,
-    }
-}
-
 /// Whether something can be read within `limit`.
 pub fn readable(fd: &OwnedFd, limit: Duration) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -484,53 +431,6 @@ pub fn readable(fd: &OwnedFd, limit: Duration) -> bool {
 fn rewind(memfd: &OwnedFd) {
     let mut file = File::from(memfd.try_clone().expect("dup"));
     std::io::Seek::rewind(&mut file).expect("rewind");
-}
-
-/// A process's descriptors by what they are, without the numbers in their names.
-pub fn descriptors(pid: u32) -> BTreeMap<String, usize> {
-    let mut kinds = BTreeMap::new();
-    let entries = fs::read_dir(format!("/proc/{pid}/fd"))
-        .into_iter()
-        .flatten();
-    for target in entries
-        .flatten()
-        .filter_map(|entry| fs::read_link(entry.path()).ok())
-    {
-        let target = target.to_string_lossy().into_owned();
-        let kind = match target.starts_with('/') {
-            true => target,
-            false => target.chars().filter(|c| !c.is_ascii_digit()).collect(),
-        };
-        *kinds.entry(kind).or_insert(0) += 1;
-    }
-    kinds
-}
-
-/// A few files and directories.
-fn host_tree(at: &Path) {
-    fs::create_dir_all(at.join("directory/below")).expect("make the host's tree");
-    fs::write(at.join("secret"), SECRET).expect("write the secret");
-    fs::write(at.join("directory/file"), "a file").expect("write a file");
-    std::os::unix::fs::symlink("secret", at.join("link")).expect("link");
-}
-
-/// Everything below a directory, with what shows that it was touched.
-fn tree(at: &Path) -> Vec<(PathBuf, String)> {
-    use std::os::unix::fs::MetadataExt;
-    let mut found = Vec::new();
-    let mut open = vec![at.to_owned()];
-    while let Some(path) = open.pop() {
-        let status = fs::symlink_metadata(&path).expect("look");
-        if status.is_dir() {
-            let entries = fs::read_dir(&path).expect("list");
-            open.extend(entries.map(|entry| entry.expect("an entry").path()));
-        }
-        let (owner, mode) = ((status.uid(), status.gid()), status.mode());
-        let changed = (status.ctime(), status.ctime_nsec(), status.size());
-        found.push((path, format!("{owner:?} {mode:o} {changed:?}")));
-    }
-    found.sort();
-    found
 }
 
 /// The host ids of a runtime, as root has them on disk.

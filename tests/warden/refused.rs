@@ -1,8 +1,9 @@
 //! Requests that are well written and ask for what is not to be had.
 
 use crate::needs;
-use crate::raw::{Raw, create, exec, shell};
-use crate::support::{alone, bound, eventually, procs};
+use crate::raw::Raw;
+use crate::requests::{create, exec, shell};
+use crate::support::alone;
 use cellblock::resources::MIB;
 use cellblock::warden::memfd;
 use cellblock::warden::protocol::{CellEnd, Filesystem, Reply};
@@ -145,40 +146,27 @@ fn a_name_that_is_a_path_names_nothing() {
         "Host",
         " host",
     ];
+    let assert_unknown = |field: &str, name: &str| {
+        let mut make = create(Uuid::now_v7(), Filesystem::ReadOnly);
+        make["spec"][field] = json!(name);
+        let unknown = json!({"kind": format!("unknown_{field}")});
+        assert_eq!(raw.refused(make, &[]), unknown, "{name:?}");
+    };
     for name in names {
-        let mut make = create(Uuid::now_v7(), Filesystem::ReadOnly);
-        make["spec"]["image"] = json!(name);
-        assert_eq!(
-            raw.refused(make, &[]),
-            json!({"kind": "unknown_image"}),
-            "{name:?}"
-        );
-        let mut make = create(Uuid::now_v7(), Filesystem::ReadOnly);
-        make["spec"]["profile"] = json!(name);
-        assert_eq!(
-            raw.refused(make, &[]),
-            json!({"kind": "unknown_profile"}),
-            "{name:?}"
-        );
+        assert_unknown("image", name);
+        assert_unknown("profile", name);
         if name != "Host" {
             let list = json!({"type": "list_images", "after": name});
             assert_eq!(raw.refused(list, &[]), invalid("after"), "{name:?}");
         }
     }
-    let profiles = [
+    for name in [
         "default.toml",
         "../sandbox-profiles/default",
         "seccomp/default",
         "unconfined",
-    ];
-    for name in profiles {
-        let mut make = create(Uuid::now_v7(), Filesystem::ReadOnly);
-        make["spec"]["profile"] = json!(name);
-        assert_eq!(
-            raw.refused(make, &[]),
-            json!({"kind": "unknown_profile"}),
-            "{name:?}"
-        );
+    ] {
+        assert_unknown("profile", name);
     }
     std::fs::remove_file(planted).expect("remove what was planted");
     raw.assert_well("names that are paths");
@@ -256,39 +244,28 @@ fn a_number_in_use_names_one_cell_and_no_other_can_be_ended_by_it() {
     needs!(Root);
     let _turn = alone();
     let raw = Raw::start();
-    let marker = procs::marker();
-    let order = shell("/", &format!("exec sleep {marker}")).encode();
-    let order = memfd::seal(c"command", &order).expect("a memfd");
-    let seq = raw.send_json(exec(raw.runtime), &[order.as_fd()]);
-    let (reply, pipes) = raw.reply(seq);
-    assert_eq!(reply, Reply::Started { seq });
-    let runs = || procs::with_arg(&marker).len() == 1;
-    assert!(eventually(bound(10_000), runs), "it does not start");
+    let sleeper = raw.sleeper(exec(raw.runtime));
+    let seq = sleeper.seq;
     let mut again = exec(raw.runtime);
     again["seq"] = json!(seq);
-    raw.send(again.to_string().as_bytes(), &[order.as_fd()]);
+    raw.send(again.to_string().as_bytes(), &[sleeper.order.as_fd()]);
     let (reply, _) = raw.reply(seq);
     let reply = serde_json::to_value(reply).expect("plain data");
     assert_eq!(reply["failure"], invalid("seq"));
     for other in [0, seq + 1, seq + 1000, u64::MAX] {
-        raw.send(
-            json!({"type": "kill", "seq": other}).to_string().as_bytes(),
-            &[],
-        );
+        raw.kill(other);
         let signal = json!({"type": "signal", "seq": other, "signal": "kill"});
         raw.send(signal.to_string().as_bytes(), &[]);
     }
     raw.assert_silent("kills of nobody");
-    assert!(runs(), "it was ended by another's number");
+    assert_eq!(sleeper.processes(), [sleeper.pid], "ended by another's");
     // Twice, and for one more time when it has ended.
-    let kill = json!({"type": "kill", "seq": seq}).to_string();
-    raw.send(kill.as_bytes(), &[]);
-    raw.send(kill.as_bytes(), &[]);
+    raw.kill(seq);
+    raw.kill(seq);
     let (reply, _) = raw.reply(seq);
     assert!(matches!(reply, Reply::Ended { .. }), "{reply:?}");
-    raw.send(kill.as_bytes(), &[]);
+    raw.kill(seq);
     raw.assert_silent("a kill of what has ended");
-    drop(pipes);
     raw.assert_well("numbers in use");
 }
 
