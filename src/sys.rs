@@ -94,7 +94,22 @@ pub fn exit_now(code: i32) -> ! {
 }
 
 /// openat2(2) (Linux 5.6) with `resolve` RESOLVE_* flags; always O_CLOEXEC.
+///
+/// With RESOLVE_BENEATH or RESOLVE_IN_ROOT a ".." gives EAGAIN while anything on the machine is renamed or mounted
+/// (openat2(2): "the caller may choose to retry"), so it is tried again; not for ever, as a tenant may rename all day.
 pub fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: OFlag, resolve: u64) -> Result<OwnedFd> {
+    const TRIES: usize = 1000;
+    let scoped = resolve & (libc::RESOLVE_BENEATH | libc::RESOLVE_IN_ROOT) != 0;
+    for _ in 1..TRIES {
+        match openat2_once(dir, path, flags, resolve) {
+            Err(Errno::EAGAIN) if scoped => {}
+            result => return result,
+        }
+    }
+    openat2_once(dir, path, flags, resolve)
+}
+
+fn openat2_once(dir: BorrowedFd<'_>, path: &CStr, flags: OFlag, resolve: u64) -> Result<OwnedFd> {
     // SAFETY: open_how is plain integers; all zero is its documented neutral value.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = (flags | OFlag::O_CLOEXEC).bits() as u64;
@@ -296,4 +311,43 @@ pub fn raise_descriptor_limit() -> u64 {
     // It can only fail where it is not needed: at a limit that is as high already.
     let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     hard
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::fd::AsFd;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn a_way_with_dots_is_found_while_others_rename() {
+        let place = tempfile::tempdir().expect("a directory");
+        fs::create_dir(place.path().join("inner")).expect("create");
+        fs::write(place.path().join("file"), "").expect("write");
+        let elsewhere = tempfile::tempdir().expect("a directory");
+        fs::write(elsewhere.path().join("a"), "").expect("write");
+        let root: OwnedFd = fs::File::open(place.path()).expect("open").into();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (a, b) = (elsewhere.path().join("a"), elsewhere.path().join("b"));
+                while !done.load(Ordering::Relaxed) {
+                    fs::rename(&a, &b).expect("rename");
+                    fs::rename(&b, &a).expect("rename");
+                }
+            });
+            let failed = (0..100_000)
+                .map(|number| match number % 2 {
+                    0 => libc::RESOLVE_BENEATH,
+                    _ => libc::RESOLVE_IN_ROOT,
+                })
+                .filter_map(|resolve| {
+                    openat2(root.as_fd(), c"inner/../file", OFlag::O_PATH, resolve).err()
+                })
+                .next();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(failed, None);
+        });
+    }
 }
