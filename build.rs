@@ -8,13 +8,14 @@ use std::process::Command;
 const WITHOUT: &str = "CELLBLOCK_WITHOUT";
 
 /// What can be left out; each stands once more in the source, as `cfg!(cellblock_without = "NAME")`.
-const DEFENCES: [&str; 7] = [
+const DEFENCES: [&str; 8] = [
     "capabilities",
     "cgroup-namespace",
     "landlock",
     "masked-paths",
     "network-namespace",
     "rlimits",
+    "role-filters",
     "seccomp",
 ];
 

@@ -17,6 +17,7 @@
         cellblock_without = "masked-paths",
         cellblock_without = "network-namespace",
         cellblock_without = "rlimits",
+        cellblock_without = "role-filters",
         cellblock_without = "seccomp",
     )
 ))]

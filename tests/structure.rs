@@ -124,9 +124,10 @@ fn the_unit_grants_the_capabilities_that_are_used() {
 }
 
 /// What runs with rights over the machine, or is run by something that does before it gives them up.
-const PRIVILEGED: [&str; 29] = [
+const PRIVILEGED: [&str; 30] = [
     "src/supervisor",
     "src/roles/jail",
+    "src/roles/filters",
     "src/roles/powers",
     "src/roles/warden",
     "src/roles/mod",

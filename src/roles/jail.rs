@@ -1,10 +1,11 @@
 //! The api process's own confinement, entered while it is single-threaded and before it reads a byte from the network:
 //! a mount namespace that holds nothing but its state directory, an unprivileged uid, no capability, no_new_privs, a Landlock
-//! domain.
+//! domain, a list of system calls.
 
 use crate::cell::error::{Result, Step};
 use crate::cell::{identity, mounts};
 use crate::landlock::{self, Domain, Right, Rules};
+use crate::roles::filters;
 use crate::sys;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, mkdirat};
@@ -37,7 +38,8 @@ pub fn enter(state: &Path, uid: u32, gid: u32) -> Result<()> {
     identity::become_ids(uid, gid)?;
     identity::drop_capabilities()?;
     nix::sys::prctl::set_dumpable(false).step("become not dumpable")?;
-    restrict()
+    restrict()?;
+    filters::enter_api()
 }
 
 /// Enters a Landlock domain, where the kernel has that: plain files below the state directory and nothing else, no TCP but

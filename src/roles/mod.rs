@@ -2,7 +2,8 @@
 //! descriptors open, see [`crate::roles::fds`]; the third unpacks images.
 
 pub mod api;
-mod jail;
+pub mod filters;
+pub mod jail;
 pub mod powers;
 mod unpack;
 mod warden;

@@ -188,8 +188,9 @@ impl Child {
     pub fn look_after(&mut self, now: Instant) {
         match self.pulse.beat(now) {
             Beat::Wait => {}
-            // One at a time, so there is room for it; and a socket without another end is silence too.
-            Beat::Ask => drop(packet::send(self.control.as_fd(), PING, &[])),
+            // One at a time, so there is room for it, unless a taken-over api process answers what it does not read: that, and
+            // a socket without another end, is silence too.
+            Beat::Ask => drop(packet::offer(self.control.as_fd(), PING, &[])),
             Beat::Hangs => {
                 let name = self.name;
                 crate::log::tell(format!("the {name} does not answer and was killed"));

@@ -155,7 +155,7 @@ impl Supervisor<'_> {
                 warden = next;
                 warden_since = Instant::now();
                 // An api that does not listen is dying; the loop will see it.
-                let _ = packet::send(api.control.as_fd(), WARDEN.as_bytes(), &[link.as_fd()]);
+                let _ = packet::offer(api.control.as_fd(), WARDEN.as_bytes(), &[link.as_fd()]);
                 continue;
             }
             let heard = match ready {
@@ -222,6 +222,7 @@ impl Supervisor<'_> {
             profiles_dir: self.config.profiles_dir.clone(),
             uid_base: self.config.uid_base,
             uid_ranges: self.config.uid_ranges,
+            max_vcpus: self.config.max_vcpus,
             log_format: self.config.log_format,
         };
         let settings = serde_json::to_vec(&settings)?;

@@ -38,6 +38,23 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
 /// # Errors
 /// EAGAIN on a full non-blocking socket; EPIPE (never SIGPIPE) when the peer is gone.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    send_with(MsgFlags::empty(), socket, bytes, fds)
+}
+
+/// As [`send`], but never waits, be the socket as it may: for a peer that is not trusted to read.
+///
+/// # Errors
+/// EAGAIN where there is no room for it.
+pub fn offer(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    send_with(MsgFlags::MSG_DONTWAIT, socket, bytes, fds)
+}
+
+fn send_with(
+    flags: MsgFlags,
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> Result<(), Errno> {
     let numbers: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
     let rights = [ControlMessage::ScmRights(&numbers)];
     let control = if fds.is_empty() {
@@ -45,7 +62,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Res
     } else {
         &rights[..]
     };
-    let flags = MsgFlags::MSG_NOSIGNAL;
+    let flags = flags | MsgFlags::MSG_NOSIGNAL;
     sendmsg::<()>(
         socket.as_raw_fd(),
         &[IoSlice::new(bytes)],
@@ -74,6 +91,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Option<Packe
             fds.extend(rights);
         }
     }
+    fds.iter().for_each(close_without_waiting);
     if message.flags.contains(ReturnFlags::TRUNC) {
         return Err(Errno::EMSGSIZE);
     }
@@ -84,6 +102,13 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Option<Packe
         length: message.bytes,
         fds,
     }))
+}
+
+/// The last one to close a socket with SO_LINGER waits until its peer has taken everything (socket(7)), and only an ending
+/// process does not: whoever passes such a one and closes his own would choose how long the receiver stands still.
+fn close_without_waiting(fd: &OwnedFd) {
+    // What is no socket has no such option.
+    let _ = rustix::net::sockopt::set_socket_linger(fd, None);
 }
 
 /// Whether a failed [`send`] may succeed a moment later: no buffer space, no memory, or too many descriptors under way

@@ -5,6 +5,7 @@ mod bpf;
 mod kernel;
 mod parser;
 mod properties;
+mod roles;
 mod verdicts;
 
 use bpf::{Call, Verdict, decide};

@@ -27,6 +27,35 @@ fn the_api_has_no_privilege_left() {
     }
 }
 
+/// Filters are inherited by what a thread starts, so one that was started too early would have none.
+#[test]
+fn every_thread_of_api_and_warden_is_filtered() {
+    needs!(Root);
+    let _turn = alone();
+    let server = Server::start(Options::default());
+    let runtime = Runtime::create(&server.api, &json!({"limits": {"disk_mib": 64}}));
+    // A command has its profile's three beside the warden's.
+    let seen = runtime.sh("grep -E '^(Seccomp|NoNewPrivs)' /proc/self/status");
+    seen.assert_code(0);
+    for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(seen.stdout().contains(line), "{}", seen.stdout());
+    }
+    for (pid, least) in [(server.api_pid(), 3), (server.warden_pid(), 1)] {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("list threads");
+        let mut count = 0;
+        for task in tasks.flatten() {
+            let text = std::fs::read_to_string(task.path().join("status"));
+            let text = text.expect("a thread's status");
+            for (key, value) in [("Seccomp", "2"), ("NoNewPrivs", "1")] {
+                let found = procs::status_value(&text, key);
+                assert_eq!(found.as_deref(), Some(value), "{key} of {:?}", task.path());
+            }
+            count += 1;
+        }
+        assert!(count >= least, "{count} threads of {pid}");
+    }
+}
+
 /// Bits of capabilities as in a status file.
 fn bits(capabilities: &[caps::Capability]) -> String {
     let mask = capabilities

@@ -170,8 +170,8 @@ fn in_groups(instance: &str) -> Vec<u32> {
     procs::all().into_iter().filter(member).collect()
 }
 
-/// Groups come and go; hierarchies are directories, their aliases (cpu,cpuacct) links.
-fn cgroups(dir: &Path, instance: &str, ours: bool) -> usize {
+/// Groups of this name, and where `ours`, all below. They come and go; hierarchies are directories, their aliases (cpu,cpuacct) links.
+pub fn cgroups(dir: &Path, instance: &str, ours: bool) -> usize {
     let mut count = 0;
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -211,7 +211,8 @@ fn entries(dir: &Path) -> usize {
         .unwrap_or(0)
 }
 
-fn loops(data: &Path) -> usize {
+/// Loop devices with a file below this directory behind them.
+pub fn loops(data: &Path) -> usize {
     let ours = |entry: &fs::DirEntry| {
         let file = fs::read_to_string(entry.path().join("loop/backing_file"));
         file.is_ok_and(|file| Path::new(file.trim()).starts_with(data))

@@ -56,6 +56,19 @@ impl SeccompPolicy {
     /// from being started, and when a program gets longer than the kernel takes (4,096
     /// instructions).
     pub fn compile(&self, target: &Target) -> Result<Vec<BpfProgram>, ProfileError> {
+        let (base, overlays) = self.decide(target)?;
+        self.check_startable(target, &base, &overlays)?;
+        self.programs(target, base, overlays)
+    }
+
+    /// As [`SeccompPolicy::compile`], for a process that need not start a command.
+    pub fn compile_for_service(&self, target: &Target) -> Result<Vec<BpfProgram>, ProfileError> {
+        let (base, overlays) = self.decide(target)?;
+        self.programs(target, base, overlays)
+    }
+
+    /// What the base allows, and what the overlays match.
+    fn decide(&self, target: &Target) -> Result<(Matches, Vec<(Action, Matches)>), ProfileError> {
         let arch = target.arch.oci_name();
         if let Some(names) = &self.architectures
             && !names.iter().any(|name| name == arch)
@@ -71,7 +84,15 @@ impl SeccompPolicy {
             base.add(number, self.arguments(rule)?);
         }
         let overlays = self.overlays(target, &mut base)?;
-        self.check_startable(target, &base, &overlays)?;
+        Ok((base, overlays))
+    }
+
+    fn programs(
+        &self,
+        target: &Target,
+        base: Matches,
+        overlays: Vec<(Action, Matches)>,
+    ) -> Result<Vec<BpfProgram>, ProfileError> {
         let mut programs = Vec::with_capacity(overlays.len() + 1);
         for (action, matches) in overlays {
             programs.push(self.program(target, matches, SeccompAction::Allow, action)?);

@@ -84,6 +84,30 @@ impl SeccompPolicy {
         })
     }
 
+    /// Lets through what another policy lets through, under its conditions, beside what this one does; rules of this one
+    /// that refuse stay in force. For a filter that is below another one: the kernel heeds the stricter answer, and of
+    /// two errnos that of the filter that was installed later.
+    pub fn admit(&mut self, other: &SeccompPolicy) {
+        let allowed = other.rules.iter().filter(|rule| rule.lets_through());
+        self.rules.extend(allowed.cloned().map(|rule| Rule {
+            action: Action::Allow,
+            ..rule
+        }));
+    }
+
+    /// Calls that this policy lets through on a machine and a rule of `below` refuses there, in order.
+    pub fn refused_by(&self, below: &SeccompPolicy, target: &Target) -> Vec<String> {
+        let names = |policy: &SeccompPolicy, through: bool| -> BTreeSet<String> {
+            let rules = policy.rules.iter().filter(|rule| rule.in_force(target));
+            rules
+                .filter(|rule| rule.lets_through() == through)
+                .flat_map(|rule| rule.names.iter().cloned())
+                .collect()
+        };
+        let refused = names(below, false);
+        names(self, true).intersection(&refused).cloned().collect()
+    }
+
     /// See [`crate::profile::Profile::unknown_syscalls`].
     pub fn unknown_syscalls(&self) -> Vec<String> {
         let names: BTreeSet<&String> = self.rules.iter().flat_map(|rule| &rule.names).collect();
@@ -161,6 +185,10 @@ impl Rule {
             action,
             conditions,
         })
+    }
+
+    fn lets_through(&self) -> bool {
+        matches!(self.action, Action::Allow | Action::Log)
     }
 
     /// Whether Docker would apply the rule to a container without capabilities.

@@ -15,7 +15,8 @@ use std::sync::LazyLock;
 const HOST: (u64, u64) = (8 << 30, 4);
 
 static POLICIES: LazyLock<HashMap<String, Policy>> = LazyLock::new(|| {
-    policy::load(None, crate::landlock::Abi::Unsupported).expect("the project's own")
+    let profiles = crate::profile::ProfileSet::load(None).expect("the project's own");
+    policy::compile_all(&profiles, crate::landlock::Abi::Unsupported).expect("they compile")
 });
 
 /// A packet to the warden or from it, a cell's report, a command on its way into a cell.

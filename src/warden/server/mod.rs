@@ -31,7 +31,8 @@ pub use settings::Settings;
 
 use crate::cgroup::CgroupHost;
 use crate::image::ImageStore;
-use crate::roles::{PING, PONG};
+use crate::profile::ProfileSet;
+use crate::roles::{PING, PONG, filters};
 use crate::sys::packet;
 use crate::warden::protocol::{MAX_MESSAGE, Reply, Request};
 use catalogue::Catalogue;
@@ -100,7 +101,7 @@ struct Warden {
     checkpoints: Checkpoints,
     cells: cells::Cells,
     jobs: jobs::Jobs,
-    /// The machine's memory in bytes and its processors.
+    /// The machine's memory in bytes, and how many of its processors one runtime may have.
     host: (u64, u64),
     /// Replies that the api's socket had no room for.
     outgoing: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
@@ -136,23 +137,25 @@ impl Warden {
         api: OwnedFd,
         supervisor: OwnedFd,
     ) -> Result<Warden, Box<dyn Error>> {
+        let profiles = ProfileSet::load(settings.profiles_dir.as_deref())?;
+        let policies = policy::compile_all(&profiles, landlock())?;
+        filters::enter_warden(&profiles)?;
         // A cell costs up to a dozen descriptors.
         crate::sys::raise_descriptor_limit();
-        // First of all: the sweep of the groups waits for processes that such a disk may hold.
+        // Before the others: the sweep of the groups waits for processes that such a disk may hold.
         copying::thaw_leftovers(&settings.data_dir);
         let cgroups = CgroupHost::discover(&settings.instance)?;
         cgroups.prepare()?;
         copying::settle_leftovers(&settings.data_dir);
         let images = ImageStore::new(&settings.data_dir);
         images.prepare()?;
-        let policies = policy::load(settings.profiles_dir.as_deref(), landlock())?;
         let catalogue = Catalogue::load(&settings)?;
         let checkpoints = Checkpoints::load(&settings)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         use nix::unistd::{SysconfVar, sysconf};
         // Not those that this process may use: cells need not be below its own group.
         let processors = sysconf(SysconfVar::_NPROCESSORS_ONLN)?.unwrap_or(1);
-        let processors = u64::try_from(processors)?;
+        let processors = u64::try_from(processors)?.min(settings.max_vcpus.into());
         let host = (crate::config::memory_bytes()?, processors);
         nonblocking(&api)?;
         epoll.add(

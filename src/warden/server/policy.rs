@@ -6,7 +6,6 @@ use crate::landlock::Abi;
 use crate::profile::{Limits, Profile, ProfileError, ProfileSet, Tcp};
 use crate::resources::MIB;
 use std::collections::HashMap;
-use std::path::Path;
 
 /// A profile, compiled.
 #[derive(Debug)]
@@ -19,10 +18,12 @@ pub struct Policy {
     pub limits: Limits,
 }
 
-/// Loads and compiles all profiles, so that a broken one stops the start and not an exec. `landlock` is what the kernel
-/// has of that.
-pub fn load(dir: Option<&Path>, landlock: Abi) -> Result<HashMap<String, Policy>, ProfileError> {
-    ProfileSet::load(dir)?
+/// Compiles all profiles, so that a broken one stops the start and not an exec. `landlock` is what the kernel has of that.
+pub fn compile_all(
+    profiles: &ProfileSet,
+    landlock: Abi,
+) -> Result<HashMap<String, Policy>, ProfileError> {
+    profiles
         .iter()
         .map(|p| Ok((p.name.clone(), compile(p, landlock)?)))
         .collect()

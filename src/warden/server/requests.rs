@@ -115,7 +115,8 @@ pub(super) fn check_disk(mib: u64, policy: &policy::Policy) -> Result<(), Failur
     Ok(())
 }
 
-/// Checks what an exec says of itself, and lowers its limits to what the machine has: bytes of memory and processors.
+/// Checks what an exec says of itself, and lowers its limits to what the machine has of memory (bytes) and what a
+/// runtime may have of processors.
 pub(super) fn check_exec(
     request: &mut CellRequest,
     policy: &policy::Policy,

@@ -16,6 +16,8 @@ pub struct Settings {
     pub uid_base: u32,
     /// How many ranges there are for runtimes.
     pub uid_ranges: u32,
+    /// CPUs that one runtime may have at most.
+    pub max_vcpus: u32,
     /// How log lines look.
     pub log_format: crate::config::LogFormat,
 }

@@ -99,6 +99,12 @@ impl Warden {
     /// Removes a checkpoint's disk.
     pub(super) fn delete_checkpoint(&mut self, seq: u64, id: Uuid) -> Result<(), Failure> {
         self.checkpoints.get(id).ok_or(Failure::UnknownCheckpoint)?;
+        // One job for each checkpoint: else an api process that asks again and again would fill the queue, and a late one
+        // would remove what was made under the same id meanwhile.
+        let under_way = |purpose: &Purpose| matches!(purpose, Purpose::DeleteCheckpoint { id: other, .. } if *other == id);
+        if self.jobs.purposes().any(under_way) {
+            return Err(Failure::Busy(Busy::Operation));
+        }
         let (path, unfinished) = (
             self.checkpoints.directory.path(id),
             self.checkpoints.directory.unfinished_path(id),
