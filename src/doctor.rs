@@ -4,9 +4,10 @@ use crate::cell::{mounts, userns};
 use crate::cgroup::{CgroupHost, State};
 use crate::config::Config;
 use crate::log::chain;
-use crate::profile::ProfileSet;
+use crate::profile::{Profile, ProfileSet, Rlimit};
 use crate::warden::server::disk;
 use crate::{image, landlock, sys};
+use nix::sys::resource::Resource;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -83,7 +84,16 @@ pub fn checks(config: &Config) -> Vec<Check> {
         verdict: layer.map_or_else(Verdict::Allowed, Verdict::Ok),
     });
     checks.extend(limits(config));
-    checks.extend(profiles(config.profiles_dir.as_deref()));
+    match ProfileSet::load(config.profiles_dir.as_deref()) {
+        Ok(set) => {
+            checks.push(open_files(config, &set));
+            checks.extend(set.iter().map(profile));
+        }
+        Err(error) => checks.push(Check {
+            name: "profiles".to_owned(),
+            verdict: Verdict::Missing(chain(&error)),
+        }),
+    }
     checks
 }
 
@@ -241,32 +251,76 @@ fn limits(config: &Config) -> Vec<Check> {
     checks
 }
 
-fn profiles(dir: Option<&Path>) -> Vec<Check> {
-    let set = match ProfileSet::load(dir) {
-        Ok(set) => set,
-        Err(error) => {
-            let verdict = Verdict::Missing(chain(&error));
-            return vec![Check {
-                name: "profiles".to_owned(),
-                verdict,
-            }];
-        }
+/// What the machine bounds for all its processes together (sysctl fs.file-max, proc_sys_fs(5)). Where busy runtimes reach it,
+/// nobody but root can open a file any more.
+fn open_files(config: &Config, profiles: &ProfileSet) -> Check {
+    let machine = std::fs::read_to_string("/proc/sys/fs/file-max").unwrap_or_default();
+    let machine = machine.trim().parse().unwrap_or(u64::MAX);
+    let runtimes = u64::from(config.exec.max_execs / config.exec.max_execs_per_runtime.max(1));
+    Check {
+        name: "open files".to_owned(),
+        verdict: enough_files(machine, runtimes.max(2), files_of_a_runtime(profiles)),
+    }
+}
+
+/// How many a runtime may have open that gets what its profile gives without being asked.
+fn files_of_a_runtime(profiles: &ProfileSet) -> u64 {
+    let of = |profile: &Profile| {
+        let files = |limit: &&Rlimit| limit.resource == Resource::RLIMIT_NOFILE;
+        let each = profile.rlimits.iter().find(files);
+        let each = each.map_or(u64::MAX, |limit| limit.hard);
+        profile.limits.pids.default.saturating_mul(each)
     };
-    set.iter()
-        .map(|profile| {
-            let unknown = profile.unknown_syscalls();
-            let verdict = match profile.compile_seccomp() {
-                Err(error) => Verdict::Missing(chain(&error)),
-                Ok(_) if unknown.is_empty() => Verdict::Ok("compiles".to_owned()),
-                Ok(_) => Verdict::Ok(format!(
-                    "compiles; names no system call of this build: {}",
-                    unknown.join(" ")
-                )),
-            };
-            Check {
-                name: format!("profile {}", profile.name),
-                verdict,
-            }
-        })
-        .collect()
+    profiles.iter().map(of).max().unwrap_or(0)
+}
+
+fn enough_files(machine: u64, runtimes: u64, each: u64) -> Verdict {
+    let all = runtimes.saturating_mul(each);
+    if machine >= all {
+        return Verdict::Ok(format!("fs.file-max is {machine}"));
+    }
+    Verdict::Allowed(format!(
+        "fs.file-max is {machine} for the whole machine, and {runtimes} busy runtimes may open {all}: set it to \
+         9223372036854775807, as systemd does, and memory limits bound them"
+    ))
+}
+
+fn profile(profile: &Profile) -> Check {
+    let unknown = profile.unknown_syscalls();
+    let verdict = match profile.compile_seccomp() {
+        Err(error) => Verdict::Missing(chain(&error)),
+        Ok(_) if unknown.is_empty() => Verdict::Ok("compiles".to_owned()),
+        Ok(_) => Verdict::Ok(format!(
+            "compiles; names no system call of this build: {}",
+            unknown.join(" ")
+        )),
+    };
+    Check {
+        name: format!("profile {}", profile.name),
+        verdict,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_all_busy_runtimes_are_held_against_the_machines() {
+        assert_eq!(
+            files_of_a_runtime(&ProfileSet::load(None).unwrap()),
+            256 * 8192
+        );
+        assert!(matches!(enough_files(800, 4, 200), Verdict::Ok(_)));
+        assert!(matches!(enough_files(799, 4, 200), Verdict::Allowed(_)));
+        // Nothing bounds one of them: no number is enough but the largest.
+        assert!(matches!(
+            enough_files(1 << 62, 4, u64::MAX),
+            Verdict::Allowed(_)
+        ));
+        assert!(matches!(
+            enough_files(u64::MAX, 4, u64::MAX),
+            Verdict::Ok(_)
+        ));
+    }
 }

@@ -25,41 +25,56 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
 }
 
-/// Reads that are still done when there is no time left: more than enough for a full pipe, and no end to the patience with
-/// somebody who goes on writing.
-const LAST_READS: usize = 64;
-
-/// Reads `outlet` to its end, or until `stop` turns true or its sender is gone and what was in it is read.
+/// Reads `outlet` to its end. When `gone` is raised, or its sender is gone, no process of the cell is left that could write:
+/// then only what is there is read. Somebody else may have been handed the outlet's other end, by SCM_RIGHTS to another cell
+/// of the runtime: neither that it stays open nor what is written to it from then on is the command's. Readers are waited for
+/// until `stop` is raised.
 pub(super) async fn drain(
     outlet: Outlet,
     mut sink: Sink,
+    mut gone: watch::Receiver<bool>,
     mut stop: watch::Receiver<bool>,
 ) -> Captured {
-    let mut last_reads = LAST_READS;
     loop {
         let ready = tokio::select! {
             biased;
+            // First, since there is no end to what somebody else may write.
+            () = raised(&mut gone) => break,
             ready = outlet.readable() => ready,
-            () = raised(&mut stop) => break,
         };
-        if *stop.borrow() || stop.has_changed().is_err() {
-            if last_reads == 0 {
-                break;
-            }
-            last_reads -= 1;
-        }
         let ended = match ready {
             Err(_) => true,
             Ok(()) if sink.waits() => read_piece(&outlet, &mut sink, &mut stop).await,
             Ok(()) => read_available(&outlet, &mut sink),
         };
         if ended {
-            break;
+            return sink.finish();
         }
         // Without this a command that floods its output would keep the thread for itself.
         tokio::task::yield_now().await;
     }
+    read_rest(&outlet, &mut sink, &mut stop).await;
     sink.finish()
+}
+
+/// Reads as much as is there now.
+async fn read_rest(outlet: &Outlet, sink: &mut Sink, stop: &mut watch::Receiver<bool>) {
+    let mut left = outlet.left();
+    while left > 0 {
+        let read = SCRATCH.with_borrow_mut(|scratch| {
+            let count = outlet.read_now(&mut scratch[..left.min(PIECE)])?;
+            io::Result::Ok(Bytes::copy_from_slice(&scratch[..count]))
+        });
+        match read {
+            Ok(piece) if piece.is_empty() => return,
+            Ok(piece) => {
+                left -= piece.len();
+                sink.put(piece, stop).await;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
 }
 
 /// Waits until the flag is true or nobody can raise it any more.

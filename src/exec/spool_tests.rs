@@ -14,8 +14,13 @@ fn outputs(dir: &Path, most: u64) -> Outputs {
 
 async fn through(bytes: &[u8], spool: Spool) -> Captured {
     let (mut sender, receiver) = pipe::pipe().unwrap();
-    let (_stop, stopped) = watch::channel(false);
-    let reader = tokio::spawn(drain(Outlet::Pipe(receiver), Sink::file(spool), stopped));
+    let ((_gone, gone), (_stop, stopped)) = (watch::channel(false), watch::channel(false));
+    let reader = tokio::spawn(drain(
+        Outlet::Pipe(receiver),
+        Sink::file(spool),
+        gone,
+        stopped,
+    ));
     sender.write_all(bytes).await.unwrap();
     drop(sender);
     reader.await.unwrap()

@@ -1,11 +1,15 @@
 //! The api's ends of a command's streams: three pipes, or one terminal.
 
 use crate::warden::terminal::Terminal;
+use rustix::io::ioctl_fionread;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
+
+/// More than the kernel keeps of what was written to a terminal and is not read (640 KiB, drivers/tty/tty_buffer.c).
+const TERMINAL_HOLDS: usize = 1 << 20;
 
 /// What a command talks through.
 #[derive(Debug)]
@@ -115,6 +119,26 @@ impl Outlet {
         match self {
             Self::Pipe(pipe) => pipe.readable().await,
             Self::Terminal(terminal) => terminal.readable().await,
+        }
+    }
+
+    /// How many bytes are there now. Of a terminal the kernel does not tell all: more than it can hold.
+    pub fn left(&self) -> usize {
+        match self {
+            Self::Pipe(pipe) => {
+                let left = ioctl_fionread(pipe).unwrap_or(0);
+                usize::try_from(left).unwrap_or(usize::MAX)
+            }
+            Self::Terminal(_) => TERMINAL_HOLDS,
+        }
+    }
+
+    /// As [`Outlet::try_read`], but asks the kernel itself: the reactor may not have heard of the last bytes yet.
+    pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Pipe(pipe) => nix::unistd::read(pipe, buffer).map_err(Into::into),
+            // Does so by itself when it was told that the cell is gone.
+            Self::Terminal(terminal) => terminal.try_read(buffer),
         }
     }
 

@@ -2,8 +2,32 @@
 
 use crate::needs;
 use crate::support::probe::base64;
-use crate::support::{runtime, times, together};
+use crate::support::{api, runtime, times, together};
 use serde_json::json;
+
+#[test]
+fn output_that_another_command_holds_open_is_whole_and_ends() {
+    needs!(Root, Python);
+    let _turn = together();
+    let runtime = runtime();
+    // Holds what it is handed for as long as it lives.
+    let holder = "import socket, time\n\
+                  s = socket.socket(socket.AF_UNIX); s.bind('/tmp/s'); s.listen(1)\n\
+                  c = s.accept()[0]\n\
+                  fds = socket.recv_fds(c, 1, 1)[1]\n\
+                  c.send(b'.'); time.sleep(1000)";
+    let body = json!({"command": "/usr/bin/python3", "args": ["-c", holder], "detach": true});
+    let id = runtime.exec(&body).data["exec_id"].clone();
+    let line = "import socket, sys, time, os\n\
+                while not os.path.exists('/tmp/s'): time.sleep(0.01)\n\
+                s = socket.socket(socket.AF_UNIX); s.connect('/tmp/s')\n\
+                socket.send_fds(s, [b'.'], [1]); s.recv(1)\n\
+                sys.stdout.write('his' * 20000)";
+    let exec = runtime.python(line);
+    exec.assert_stdout(&"his".repeat(20_000));
+    let path = format!("/v1/execs/{}", id.as_str().expect("an id"));
+    api().delete(&path).data(200);
+}
 
 #[test]
 fn the_cap_holds_per_stream_and_the_rest_is_counted() {

@@ -13,6 +13,7 @@ mod support;
 mod campaign;
 mod clock;
 mod database;
+mod full;
 mod jobs;
 mod read_only;
 mod scarce;
