@@ -124,18 +124,22 @@ fn the_unit_grants_the_capabilities_that_are_used() {
 }
 
 /// What runs with rights over the machine, or is run by something that does before it gives them up.
-const PRIVILEGED: [&str; 30] = [
+const PRIVILEGED: [&str; 34] = [
     "src/supervisor",
+    "src/roles/api",
     "src/roles/jail",
     "src/roles/filters",
     "src/roles/powers",
     "src/roles/warden",
     "src/roles/mod",
     "src/warden/server",
+    "src/warden/memfd",
     "src/warden/protocol",
     "src/cell",
     "src/cgroup",
+    "src/config",
     "src/landlock",
+    "src/log",
     "src/profile/mod",
     "src/profile/file",
     "src/profile/set",
@@ -168,7 +172,7 @@ fn lines_of_code(text: &str) -> usize {
 #[test]
 fn the_privileged_part_does_not_grow_unnoticed() {
     /// Raise it knowingly, with the number in ARCHITECTURE.md.
-    const MOST: usize = 12_000;
+    const MOST: usize = 13_000;
     let text = "//! Head.\n\nfn f() {} // said\n\n#[cfg(test)]\nmod tests {}\n";
     assert_eq!(lines_of_code(text), 1);
     let mut total = 0;

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::profile::ProfileSet;
 use crate::roles::fds;
 use crate::roles::{API, ApiSettings, DATABASE, PING, PONG, READY, WARDEN, jail};
-use crate::sys::polled::{Polled, register};
+use crate::sys::polled::{self, Polled, register};
 use crate::sys::{self, packet};
 use crate::warden::client::Warden;
 use std::net::TcpListener;
@@ -29,6 +29,8 @@ pub fn run() -> Result<(), Error> {
     // Only held: the data directory is free again when the last process of the service is gone.
     let _lock = sys::inherited_fd(fds::LOCK)?;
     nix::sys::prctl::set_name(c"cellblock-api")?;
+    // Not what the supervisor has open: whether that waits would be up to this process.
+    crate::log::never_wait();
     crate::log::init(config.log_format);
 
     let listener = TcpListener::bind(config.listen).map_err(|error| {
@@ -135,7 +137,7 @@ async fn follow(supervisor: std::sync::Arc<AsyncFd<Polled>>, tell: mpsc::Unbound
             }
             Ok(Ok(Some(packet))) if &buffer[..packet.length] == PING => {
                 // It asks again when it has this answer, so there is room for it.
-                let _ = packet::send(supervisor.get_ref().as_fd(), PONG, &[]);
+                let _ = polled::send(&supervisor, PONG, &[]).await;
             }
             Ok(Ok(Some(_))) => tracing::error!("the supervisor said what {API} does not know"),
             Ok(Ok(None) | Err(_)) => break,

@@ -190,7 +190,11 @@ impl Child {
             Beat::Wait => {}
             // One at a time, so there is room for it, unless a taken-over api process answers what it does not read: that, and
             // a socket without another end, is silence too.
-            Beat::Ask => drop(packet::offer(self.control.as_fd(), PING, &[])),
+            Beat::Ask => match packet::offer(self.control.as_fd(), PING, &[]) {
+                // It was not asked, which is no fault of its own.
+                Err(errno) if packet::is_shortage(errno) => self.pulse.answered(),
+                _ => {}
+            },
             Beat::Hangs => {
                 let name = self.name;
                 crate::log::tell(format!("the {name} does not answer and was killed"));
@@ -213,7 +217,7 @@ impl Child {
                 self.pulse.answered();
                 Said::Other
             }
-            Ok(Some(_)) | Err(Errno::EMSGSIZE | Errno::EINTR) => Said::Other,
+            Ok(Some(_)) | Err(Errno::EMSGSIZE | Errno::EINTR | Errno::ENOMEM) => Said::Other,
             Ok(None) | Err(_) => {
                 self.listens = false;
                 Said::Nothing

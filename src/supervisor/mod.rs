@@ -154,8 +154,14 @@ impl Supervisor<'_> {
                 };
                 warden = next;
                 warden_since = Instant::now();
-                // An api that does not listen is dying; the loop will see it.
-                let _ = packet::offer(api.control.as_fd(), WARDEN.as_bytes(), &[link.as_fd()]);
+                // Without it, whatever the reason is, an api that lives would have no warden for ever: both begin anew.
+                let control = api.control.as_fd();
+                if let Err(errno) = packet::offer(control, WARDEN.as_bytes(), &[link.as_fd()]) {
+                    crate::log::tell(format!(
+                        "the api process can't have the new warden: {errno}"
+                    ));
+                    api.end_within(Duration::ZERO, None);
+                }
                 continue;
             }
             let heard = match ready {

@@ -172,8 +172,11 @@ impl Home {
     /// is gone must not be taken for a first start.
     pub fn check_state(&self) -> Result<(), Error> {
         let database = self.data_dir.join("state").join(crate::roles::DATABASE);
-        if database.exists() {
-            return Ok(());
+        // A disk that fails is no disk without a database.
+        match database.try_exists() {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) => return Err(format!("{}: {error}", database.display()).into()),
         }
         for kind in ["runtimes", "checkpoints"] {
             let path = self.data_dir.join(kind);

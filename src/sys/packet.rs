@@ -105,7 +105,8 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Option<Packe
 }
 
 /// The last one to close a socket with SO_LINGER waits until its peer has taken everything (socket(7)), and only an ending
-/// process does not: whoever passes such a one and closes his own would choose how long the receiver stands still.
+/// process does not: whoever passes such a one and closes his own would choose how long the receiver stands still. This reaches only what
+/// is passed itself, not what is in its queue: the api process, whose sockets others receive, can't set the option.
 fn close_without_waiting(fd: &OwnedFd) {
     // What is no socket has no such option.
     let _ = rustix::net::sockopt::set_socket_linger(fd, None);

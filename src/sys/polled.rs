@@ -1,7 +1,10 @@
-//! Registering a descriptor with tokio's reactor.
+//! Descriptors and packet sockets that tokio's reactor polls.
 
+use crate::sys::packet;
+use nix::errno::Errno;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 
 /// A descriptor of our own for the reactor to poll.
@@ -15,7 +18,7 @@ impl AsRawFd for Polled {
 }
 
 impl AsFd for Polled {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
@@ -26,4 +29,29 @@ pub fn register(fd: OwnedFd) -> io::Result<AsyncFd<Polled>> {
     fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     // SAFETY: `Polled` owns its descriptor, answers with the same open one as long as it lives, and never gives it away.
     unsafe { AsyncFd::register(Polled(fd)) }.map_err(|failed| failed.into_parts().1)
+}
+
+/// As [`packet::send`], when there is room, and again after a moment where the kernel is short of something.
+///
+/// # Errors
+/// EPIPE or ECONNRESET when the other end is gone, EIO when the runtime ends.
+pub async fn send(
+    socket: &AsyncFd<Polled>,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> Result<(), Errno> {
+    loop {
+        let mut ready = socket.writable().await.map_err(|_| Errno::EIO)?;
+        match ready.try_io(|socket| Ok(packet::send(socket.as_fd(), bytes, fds)?)) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => {
+                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+                if !packet::is_shortage(errno) {
+                    return Err(errno);
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            Err(_would_block) => {}
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use crate::metrics::METRICS;
 use crate::sys::packet;
-use crate::sys::polled::{Polled, register};
+use crate::sys::polled::{self, Polled, register};
 use crate::warden::client::{Ended, WardenError};
 use crate::warden::protocol::{MAX_MESSAGE, Reply, Request};
 use nix::errno::Errno;
@@ -205,18 +205,5 @@ async fn send(
 ) -> Result<(), Errno> {
     let bytes = serde_json::to_vec(message).expect("requests are plain data");
     let fds: Vec<_> = fd.into_iter().map(AsFd::as_fd).collect();
-    loop {
-        let mut ready = socket.writable().await.map_err(|_| Errno::EIO)?;
-        match ready.try_io(|socket| Ok(packet::send(socket.as_fd(), &bytes, &fds)?)) {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => {
-                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-                if !packet::is_shortage(errno) {
-                    return Err(errno);
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-            }
-            Err(_would_block) => {}
-        }
-    }
+    polled::send(socket, &bytes, &fds).await
 }

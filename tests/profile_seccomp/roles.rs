@@ -101,6 +101,14 @@ fn the_api_process_opens_no_socket_and_no_memory_that_runs() {
     }
     assert_eq!(ask("socketpair", [1, 1, 0, 0, 0, 0]), Verdict::Allow);
     assert_eq!(ask("socketpair", [2, 1, 0, 0, 0, 0]), ENOSYS);
+    for (level, option, verdict) in [
+        (libc::SOL_SOCKET, libc::SO_LINGER, ENOSYS),
+        (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, ENOSYS),
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY, Verdict::Allow),
+    ] {
+        let args = [3, level as u64, option as u64, 0, 0, 0];
+        assert_eq!(ask("setsockopt", args), verdict, "{level} {option}");
+    }
     for name in ["mmap", "mprotect"] {
         for (protection, verdict) in [
             (0, Verdict::Allow),

@@ -8,6 +8,7 @@ use cellblock::resources::MIB;
 use cellblock::warden::memfd;
 use cellblock::warden::protocol::{CellEnd, Filesystem, Reply};
 use serde_json::{Value, json};
+use std::fs;
 use std::os::fd::AsFd;
 use uuid::Uuid;
 
@@ -216,6 +217,32 @@ fn ids_that_nobody_has_or_somebody_has_already_are_refused() {
     let copy = json!({"type": "create_checkpoint", "id": Uuid::now_v7(), "runtime": raw.runtime});
     assert_eq!(raw.refused(copy, &[]), invalid("runtime"));
     raw.assert_well("ids that nobody has");
+}
+
+#[test]
+fn what_is_on_disk_and_no_record_stays_and_keeps_its_id() {
+    needs!(Root);
+    let _turn = alone();
+    let raw = Raw::start();
+    let source = Uuid::now_v7();
+    raw.create(source, Filesystem::Persistent);
+    let id = Uuid::now_v7();
+    let copy = json!({"type": "create_checkpoint", "id": id, "runtime": source});
+    // As of a record that this release can't read.
+    for (kind, request) in [
+        ("runtimes", create(id, Filesystem::Persistent)),
+        ("checkpoints", copy),
+    ] {
+        let place = raw.data().join(kind).join(id.to_string());
+        fs::create_dir(&place).expect("create");
+        fs::write(place.join("disk"), "precious").expect("write");
+        assert_eq!(raw.refused(request, &[]), invalid("id"), "{kind}");
+        let kept = fs::read_to_string(place.join("disk")).expect("it stays");
+        assert_eq!(kept, "precious", "{kind}");
+        fs::remove_dir_all(place).expect("remove");
+    }
+    raw.delete(source);
+    raw.assert_well("ids of what is no record");
 }
 
 #[test]

@@ -236,7 +236,8 @@ impl Warden {
         match packet::receive(self.supervisor.as_fd(), &mut buffer) {
             Ok(Some(packet)) if &buffer[..packet.length] == PING => {
                 // It asks again when it has this answer, so there is room for it.
-                packet::send(self.supervisor.as_fd(), PONG, &[]).is_ok()
+                let sent = packet::send(self.supervisor.as_fd(), PONG, &[]);
+                !matches!(sent, Err(Errno::EPIPE | Errno::ECONNRESET))
             }
             Ok(Some(_)) | Err(Errno::EINTR | Errno::ENOMEM) => true,
             Ok(None) | Err(_) => false,

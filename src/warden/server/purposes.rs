@@ -10,11 +10,15 @@ use crate::warden::server::catalogue::Record;
 use crate::warden::server::cells::Gone;
 use crate::warden::server::checkpoints;
 use crate::warden::server::jobs::{JobError, JobResult, Lane};
+use crate::warden::server::records::Directory;
 use crate::warden::server::{Source, Warden, images};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
+
+/// How often the removal of a directory is begun before it is left to the next start.
+const SWEEPS: u8 = 3;
 
 /// What a job was started for.
 #[derive(Debug)]
@@ -81,7 +85,11 @@ pub enum Purpose {
     /// Let go of something that nobody waits for.
     Release,
     /// Remove what a job has left that was killed.
-    Sweep(PathBuf),
+    Sweep {
+        left: PathBuf,
+        /// How often it is tried, this time included: it may be what can't live here that kills the job.
+        tries: u8,
+    },
     /// Let go of what a cell left in its namespaces.
     Bury(Box<Gone>),
 }
@@ -154,13 +162,7 @@ impl Warden {
                         self.reply(&reply, config.into_iter().collect());
                     }
                     Err(error) => {
-                        // It may have been killed with anything half made, or all of it.
-                        let directory = &self.catalogue.directory;
-                        let places = [directory.path(id), directory.unfinished_path(id)];
-                        let place = || directory.unfinished_path(Uuid::now_v7());
-                        for (from, left) in places.map(|from| (from, place())) {
-                            self.sweep_away(&from, left);
-                        }
+                        self.sweep_made(&self.catalogue.directory.clone(), id);
                         self.catalogue.release(uid_base);
                         let failure = failure(id, &error);
                         self.reply(&Reply::Failed { seq, failure }, Vec::new());
@@ -210,27 +212,34 @@ impl Warden {
                 lowerings,
             } => self.lowering_ended(seq, id, resources, &lowerings, result),
             Purpose::Release => {}
-            Purpose::Sweep(left) => {
-                if matches!(result, Err(JobError::Died)) {
-                    self.sweep(left);
+            Purpose::Sweep { left, tries } => match result {
+                Err(JobError::Died) if tries > 1 => self.sweep(left, tries - 1),
+                Err(JobError::Died) => {
+                    tracing::error!(path = %left.display(), "stays until the next start");
                 }
-            }
+                _ => {}
+            },
             Purpose::Bury(gone) => self.finish(*gone),
         }
     }
 }
 
 impl Warden {
-    /// Removes a directory, if it is there. It is out of the way at once, as `left`: its name may be used again.
-    pub(super) fn sweep_away(&mut self, from: &Path, left: PathBuf) {
-        if std::fs::rename(from, &left).is_ok() {
-            self.sweep(left);
+    /// Removes what a job has made that failed or was killed: half of it or all, so with either name. Nothing else has them,
+    /// see [`Directory::occupied`]. It is out of the way at once: the id is free from here on.
+    pub(super) fn sweep_made(&mut self, directory: &Directory, id: Uuid) {
+        for from in [directory.path(id), directory.unfinished_path(id)] {
+            let left = directory.unfinished_path(Uuid::now_v7());
+            if std::fs::rename(from, &left).is_ok() {
+                self.sweep(left, SWEEPS);
+            }
         }
     }
 
-    fn sweep(&mut self, left: PathBuf) {
+    fn sweep(&mut self, left: PathBuf, tries: u8) {
         let path = left.clone();
-        self.start_job(Lane::Release, Purpose::Sweep(left), Vec::new(), move |_| {
+        let purpose = Purpose::Sweep { left, tries };
+        self.start_job(Lane::Release, purpose, Vec::new(), move |_| {
             let _ = std::fs::remove_dir_all(path);
             Ok(Vec::new())
         });

@@ -22,7 +22,7 @@ pub trait Record: Serialize + DeserializeOwned {
 }
 
 /// The directory of all records of a kind.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Directory(PathBuf);
 
 /// A directory under construction or demolition begins with this.
@@ -54,6 +54,11 @@ impl Directory {
             }
         }
         Ok((Directory(directory), all))
+    }
+
+    /// Whether something is there that would have to give way to a new one: also what is no record of ours, and has to stay.
+    pub fn occupied(&self, id: Uuid) -> bool {
+        std::fs::symlink_metadata(self.path(id)).is_ok()
     }
 
     /// Where one lives.

@@ -5,10 +5,10 @@ use crate::cell::command::MAX_ENCODED;
 use crate::resources::{CellResources, MIB, RuntimeResources};
 use crate::warden::protocol::{Busy, CellRequest, Failure, MAX_IDS, Reply, Request, RuntimeSpec};
 use crate::warden::server::catalogue::Operation;
+use crate::warden::server::purposes::Purpose;
 use crate::warden::server::{Warden, disk, policy};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use std::os::fd::OwnedFd;
-use uuid::Uuid;
 
 /// Most cells at a time, whatever the api process admits.
 const MAX_CELLS: usize = 4096;
@@ -95,7 +95,12 @@ impl Warden {
             .get(&spec.profile)
             .ok_or(Failure::UnknownProfile)?;
         check_disk(spec.disk_mib, policy)?;
-        if spec.id == Uuid::nil() || self.catalogue.get(spec.id).is_some() {
+        let id = spec.id;
+        let being_made = self.jobs.purposes().any(
+            |purpose| matches!(purpose, Purpose::Create { record, .. } if record.spec.id == id),
+        );
+        let there = self.catalogue.get(id).is_some() || self.catalogue.directory.occupied(id);
+        if id.is_nil() || being_made || there {
             return Err(invalid("id"));
         }
         Ok(())

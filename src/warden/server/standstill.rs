@@ -73,7 +73,9 @@ impl Warden {
             matches!(purpose, Purpose::Copy { checkpoint: record, .. } if record.id == checkpoint)
         });
         let being_made = being_made || self.catalogue.freezes_for(checkpoint);
-        if checkpoint.is_nil() || being_made || self.checkpoints.get(checkpoint).is_some() {
+        let there = self.checkpoints.get(checkpoint).is_some()
+            || self.checkpoints.directory.occupied(checkpoint);
+        if checkpoint.is_nil() || being_made || there {
             return Err(invalid("id"));
         }
         self.check_copies()?;
@@ -266,12 +268,7 @@ impl Warden {
                 Reply::Checkpointed { seq, disk_bytes }
             }
             Err(error) => {
-                // It may have died before it could take away what it had made. Out of the way at once, since the id is
-                // free from here on.
-                let directory = &self.checkpoints.directory;
-                let unfinished = directory.unfinished_path(record.id);
-                let left = directory.unfinished_path(Uuid::now_v7());
-                self.sweep_away(&unfinished, left);
+                self.sweep_made(&self.checkpoints.directory.clone(), record.id);
                 let failure = failure(id, &error);
                 Reply::Failed { seq, failure }
             }
