@@ -90,9 +90,7 @@ export CELLBLOCK_TEST_MAY_SET_CLOCK=$(cat /proc/sys/kernel/random/boot_id)
 systemctl stop systemd-tmpfiles-clean.timer || true
 row=$(sed -n 's/.*cellblock\\.row=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 promise=$(sed -n 's/.*cellblock\\.promise=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
-elsewhere=$(sed -n 's/.*cellblock\\.elsewhere=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
-grep -Ev "^(${{elsewhere//,/|}}) " /carried/tests > /run/cellblock-tests
-[ -z "$elsewhere" ] || echo "not run in this machine: $elsewhere"
+attacks=$(sed -n 's/.*cellblock\\.attacks=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 cd '{CHECKOUT}'
-exec vagrant/test.sh --name "$row" --promise "$promise" --tests /run/cellblock-tests --server '{target}/debug/cellblock'
+exec vagrant/test.sh --name "$row" --promise "$promise" --tests /carried/tests --server '{target}/debug/cellblock' --attacks "$attacks"
 """
