@@ -9,20 +9,21 @@
 #                    none may be skipped for: root python3 x86-64 unshare ia32 clock landlock=ABI
 #   --tests FILE     test programs built elsewhere, a line each: NAME PATH; without it cargo builds them here
 #   --server PATH    the server's program that belongs to them
-#   --attacks LIST   programs, separated by commas, of which only the tests in the table of attacks are run
+#   --parts LIST     PROGRAM:MODULE+MODULE, separated by commas: of these programs only the modules are run, there may be none,
+#                    and what the table of attacks has
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 checkout=$(dirname "$here")
 . "$here/facts.sh"
 
-name=$(uname -n) promise='' tests='' server='' attacks_only=''
+name=$(uname -n) promise='' tests='' server='' parts=''
 while [ $# -gt 0 ]; do
     case "$1" in
         --name) name=$2 ;;
         --promise) promise=$2 ;;
         --tests) tests=$2 ;;
         --server) server=$2 ;;
-        --attacks) attacks_only=$2 ;;
+        --parts) parts=$2 ;;
         *)
             echo "test.sh: unknown argument $1" >&2
             exit 2
@@ -50,12 +51,7 @@ bad() {
 }
 
 promised() {
-    among "$1" "$promise"
-}
-
-# Whether a word is in a list that is separated by commas.
-among() {
-    case ",$2," in
+    case ",$promise," in
         *,"$1",*) return 0 ;;
         *) return 1 ;;
     esac
@@ -129,13 +125,16 @@ run_program() {
     local options=()
     # These print what they skip and keep no record.
     case "$name" in cgroup_*) options=(--nocapture --test-threads=1) ;; esac
-    if among "$name" "$attacks_only"; then
-        mapfile -t options < <(tests/attacks --list "$name")
-        echo "those in the table of attacks: ${#options[@]}"
-        # None would be all.
-        [ "${#options[@]}" -gt 0 ] || return 0
-        options+=(--exact)
-    fi
+    local part=",$parts,"
+    case "$part" in
+        *,"$name":*)
+            part=${part#*,"$name":} part=${part%%,*}
+            mapfile -t options < <(tests/attacks --list "$name" && [ -z "$part" ] || printf '%s::\n' ${part//+/ })
+            echo "a part of it: ${part:-what the table of attacks has}"
+            # Without any name it would be all of it.
+            [ "${#options[@]}" -gt 0 ] || return 0
+            ;;
+    esac
     # Shown as it comes, for the case that the machine never gets to the end; a passing test's line says nothing that
     # the totals don't.
     set +e

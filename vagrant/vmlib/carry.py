@@ -90,7 +90,7 @@ export CELLBLOCK_TEST_MAY_SET_CLOCK=$(cat /proc/sys/kernel/random/boot_id)
 systemctl stop systemd-tmpfiles-clean.timer || true
 row=$(sed -n 's/.*cellblock\\.row=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 promise=$(sed -n 's/.*cellblock\\.promise=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
-attacks=$(sed -n 's/.*cellblock\\.attacks=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
+parts=$(sed -n 's/.*cellblock\\.parts=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 cd '{CHECKOUT}'
-exec vagrant/test.sh --name "$row" --promise "$promise" --tests /carried/tests --server '{target}/debug/cellblock' --attacks "$attacks"
+exec vagrant/test.sh --name "$row" --promise "$promise" --tests /carried/tests --server '{target}/debug/cellblock' --parts "$parts"
 """

@@ -26,7 +26,7 @@ def boot(row, disk, carried, accel, work, limit, ending, processors=2, memory=30
         path.write_bytes(b"")
     append = f"console=ttyS0 root=/dev/vda rw panic=-1 quiet systemd.show_status=false mitigations=off {row.append}"
     append += f" cellblock.row={row.name} cellblock.promise={','.join(row.promises)}"
-    append += f" cellblock.attacks={','.join(row.attacks)}"
+    append += f" cellblock.parts={row.listed_parts()}"
     command = [
         # Not even a killed run leaves a machine behind.
         "setpriv", "--pdeathsig", "KILL",
