@@ -5,7 +5,6 @@ use crate::cell::command::MAX_ENCODED;
 use crate::resources::{CellResources, MIB, RuntimeResources};
 use crate::warden::protocol::{Busy, CellRequest, Failure, MAX_IDS, Reply, Request, RuntimeSpec};
 use crate::warden::server::catalogue::Operation;
-use crate::warden::server::purposes::Purpose;
 use crate::warden::server::{Warden, disk, policy};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use std::os::fd::OwnedFd;
@@ -96,11 +95,8 @@ impl Warden {
             .ok_or(Failure::UnknownProfile)?;
         check_disk(spec.disk_mib, policy)?;
         let id = spec.id;
-        let being_made = self.jobs.purposes().any(
-            |purpose| matches!(purpose, Purpose::Create { record, .. } if record.spec.id == id),
-        );
         let there = self.catalogue.get(id).is_some() || self.catalogue.directory.occupied(id);
-        if id.is_nil() || being_made || there {
+        if id.is_nil() || there {
             return Err(invalid("id"));
         }
         Ok(())
