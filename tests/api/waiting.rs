@@ -1,7 +1,7 @@
 //! Commands that can't start yet: their clients are not left in silence, and who gives up gets a plain end.
 
 use crate::needs;
-use crate::support::server::Held;
+use crate::support::held::Held;
 use crate::support::{Runtime, Ws, alone, api, bound, eventually, runtime, server};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};

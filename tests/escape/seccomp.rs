@@ -45,6 +45,8 @@ fn the_strict_profile_refuses_no_less() {
     let _turn = together();
     let probe = Probe::in_runtime(runtime_with(json!({"profile": "strict"})));
     let exec = probe.run(&["refused"]);
+    exec.assert_code(0);
+    assert!(exec.lines().len() > 50, "{exec:?}");
     for line in exec.lines() {
         assert!(line.ends_with("\t1") || line.ends_with("\t38"), "{line}");
     }

@@ -2,26 +2,20 @@
 
 use crate::needs;
 use crate::support::leaks::holders;
+use crate::support::procs::listed_children;
 use crate::support::server::Options;
+use crate::support::timing::Raise;
 use crate::support::{Server, alone, bound, eventually, procs, times};
 use serde_json::json;
 use std::collections::HashSet;
-use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// Children as the kernel lists them: at once, without a walk through all processes.
-fn children(of: u32) -> Vec<u32> {
-    let text = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
-    let numbers = text.split_whitespace();
-    numbers.filter_map(|number| number.parse().ok()).collect()
-}
-
 /// Kills a job that has a child, if there is one now that is not `struck` already.
 fn strike(warden: u32, struck: &mut HashSet<u32>) {
-    for job in children(warden) {
+    for job in listed_children(warden) {
         let in_cell = || procs::status(job, "NSpid").is_none_or(|ids| ids.contains('\t'));
-        if !struck.contains(&job) && !children(job).is_empty() && !in_cell() {
+        if !struck.contains(&job) && !listed_children(job).is_empty() && !in_cell() {
             // SAFETY: kill(2) takes numbers only. A number that was just listed is the job's until the warden has waited for
             // it, and then nobody's for a while.
             unsafe { libc::kill(job as i32, libc::SIGKILL) };
@@ -50,11 +44,11 @@ fn who_kills_a_job_kills_its_child() {
                 }
             });
         }
+        let _end = Raise(&over);
         let until = Instant::now() + bound(120_000);
         while struck.len() < wanted && Instant::now() < until {
             strike(warden, &mut struck);
         }
-        over.store(true, Ordering::Relaxed);
     });
     assert!(struck.len() >= wanted, "only {} were caught", struck.len());
     let orphans = || {

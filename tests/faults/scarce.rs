@@ -4,23 +4,11 @@
 use crate::needs;
 use crate::support::server::Options;
 use crate::support::tight::Tight;
-use crate::support::{Reply, Server, alone, assert_error, bound, eventually, procs};
+use crate::support::{Server, alone, assert_error, bound, eventually, procs};
 use serde_json::json;
 use std::time::Duration;
 
 const EXEC: &str = "/v1/runtimes/example/exec";
-
-fn exec(server: &Server) -> Option<Reply> {
-    let body = json!({"command": "cat", "stdin": "through\n"}).to_string();
-    let headers = [("Content-Type", "application/json")];
-    let api = &server.api;
-    api.try_send("POST", EXEC, &headers, Some(body.as_bytes()))
-        .ok()
-}
-
-fn works(server: &Server) -> bool {
-    exec(server).is_some_and(|reply| reply.status == 200)
-}
 
 #[test]
 fn an_api_process_that_the_oom_killer_takes_is_replaced() {
@@ -46,7 +34,7 @@ fn an_api_process_that_the_oom_killer_takes_is_replaced() {
     let killed = || send().is_err() || procs::state(api).is_none_or(|state| state == 'Z');
     assert!(eventually(bound(60_000), killed), "it had memory enough");
     assert!(
-        eventually(bound(30_000), || works(&server)),
+        eventually(bound(30_000), || server.works()),
         "{}",
         server.log()
     );
@@ -66,7 +54,7 @@ fn a_warden_that_can_not_fork_refuses_and_goes_on() {
     needs!(Root, TightGroups);
     let _turn = alone();
     let server = Server::start(Options::default());
-    assert!(works(&server));
+    assert!(server.works());
     let warden = server.warden_pid();
     let group = Tight::new("pids");
     group.pids("1");
@@ -76,12 +64,12 @@ fn a_warden_that_can_not_fork_refuses_and_goes_on() {
     assert_error(&refused, 503, "unavailable");
     assert_error(&server.api.get("/v1/runtimes/late"), 404, "not_found");
     // Where a cell is cloned straight into its own group (cgroup v2), it needs no place in this one.
-    let reply = exec(&server).expect("an answer");
+    let reply = server.api.post(EXEC, &json!({"command": "true"}));
     if reply.status != 200 {
         assert_error(&reply, 503, "unavailable");
     }
     group.pids("max");
-    assert!(works(&server), "{}", server.log());
+    assert!(server.works(), "{}", server.log());
     server.api.post("/v1/runtimes", &body).data(200);
     assert_eq!(server.warden_pid(), warden, "it was another one");
 }
@@ -94,7 +82,7 @@ fn with_few_descriptors_connections_wait_and_nothing_spins() {
         before: Some("ulimit -n 128".to_owned()),
         ..Options::default()
     });
-    assert!(works(&server));
+    assert!(server.works());
     // The kernel's queue takes what the process does not.
     let idle: Vec<_> = (0..100).map(|_| server.api.connect()).collect();
     let pids = [server.api_pid(), server.warden_pid()];
@@ -110,7 +98,7 @@ fn with_few_descriptors_connections_wait_and_nothing_spins() {
     assert!(spent < 60, "{spent} ticks for nothing");
     drop(idle);
     assert!(
-        eventually(bound(40_000), || works(&server)),
+        eventually(bound(40_000), || server.works()),
         "{}",
         server.log()
     );

@@ -5,19 +5,9 @@ use crate::support::mounts::TestDir;
 use crate::support::server::Options;
 use crate::support::{Server, alone, bound, eventually};
 use nix::sys::stat::Mode;
-use serde_json::json;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-
-fn works(server: &Server) -> bool {
-    let body = json!({"command": "echo", "args": ["again"]}).to_string();
-    let headers = [("Content-Type", "application/json")];
-    let path = "/v1/runtimes/example/exec";
-    let api = &server.api;
-    let reply = api.try_send("POST", path, &headers, Some(body.as_bytes()));
-    reply.is_ok_and(|reply| reply.status == 200)
-}
 
 /// Has the warden replaced, of which every process of the service tells, and shows that all of them go on.
 fn restarts_its_warden(server: &Server) {
@@ -25,7 +15,7 @@ fn restarts_its_warden(server: &Server) {
     // SAFETY: kill(2) takes numbers only; the pid is a process of this test's own server.
     unsafe { libc::kill(before as i32, libc::SIGKILL) };
     assert!(
-        eventually(bound(20_000), || works(server)),
+        eventually(bound(20_000), || server.works()),
         "it does not go on"
     );
 }
@@ -56,7 +46,7 @@ fn a_log_pipe_that_nobody_empties_keeps_nothing_waiting() {
         }
     }
     let server = logging_to(dir, "exec > \"$TEST_DIR/pipe\" 2>&1");
-    assert!(works(&server));
+    assert!(server.works());
     for _ in 0..2 {
         restarts_its_warden(&server);
     }
@@ -87,7 +77,7 @@ fn a_log_that_takes_nothing_is_no_reason_to_end() {
         "exec >&- 2>&-",
     ] {
         let server = logging_to(TestDir::new(), redirect);
-        assert!(works(&server), "{redirect}");
+        assert!(server.works(), "{redirect}");
         restarts_its_warden(&server);
         assert!(server.stop().success(), "{redirect}");
     }

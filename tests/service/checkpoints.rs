@@ -122,9 +122,7 @@ fn an_end_in_the_midst_of_a_copy_leaves_nothing_frozen() {
     // Only the job.
     let warden = server.warden_pid();
     interrupted(&server, &runtime, || {
-        let children = procs::all()
-            .into_iter()
-            .filter(|pid| procs::parent(*pid) == Some(warden));
+        let children = procs::children(warden).into_iter();
         let jobs: Vec<u32> = children.filter(|pid| is_job(*pid)).collect();
         assert_eq!(jobs.len(), 1, "one job copies: {jobs:?}");
         // SAFETY: as above.

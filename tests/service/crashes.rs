@@ -2,20 +2,12 @@
 
 use crate::needs;
 use crate::support::server::Options;
-use crate::support::{Api, Runtime, Server, alone, bound, eventually, files, procs};
+use crate::support::{Runtime, Server, alone, bound, eventually, files, procs};
 use serde_json::json;
 
 fn kill(pid: u32) {
     // SAFETY: kill(2) takes numbers only; the pid is a process of this test's own server.
     unsafe { libc::kill(pid as i32, libc::SIGKILL) };
-}
-
-fn works(api: &Api, path: &str) -> bool {
-    let body = json!({"command": "echo", "args": ["again"]});
-    let body = body.to_string();
-    let headers = [("Content-Type", "application/json")];
-    let reply = api.try_send("POST", path, &headers, Some(body.as_bytes()));
-    reply.is_ok_and(|reply| reply.status == 200 && reply.json()["data"]["stdout"] == "again\n")
 }
 
 #[test]
@@ -45,7 +37,7 @@ fn a_killed_warden_is_restarted_and_its_execs_end() {
     );
     let path = runtime.exec_path();
     assert!(
-        eventually(bound(10_000), || works(&server.api, &path)),
+        eventually(bound(10_000), || server.api.can_exec(&path)),
         "no exec works any more"
     );
     runtime.sh("cat /root/file").assert_stdout("kept\n");
@@ -63,7 +55,7 @@ fn signals_to_the_whole_service_end_no_warden() {
         // SAFETY: kill(2) takes numbers only; the pid is a process of this test's own server.
         unsafe { libc::kill(warden as i32, signal) };
         let path = "/v1/runtimes/example/exec";
-        assert!(works(&server.api, path), "{}", server.log());
+        assert!(server.api.can_exec(path), "{}", server.log());
     }
     assert_eq!(server.warden_pid(), warden, "it was another one");
     assert!(server.stop().success());
@@ -78,7 +70,7 @@ fn a_warden_killed_again_and_again_comes_back() {
         kill(server.warden_pid());
         let path = "/v1/runtimes/example/exec";
         assert!(
-            eventually(bound(20_000), || works(&server.api, path)),
+            eventually(bound(20_000), || server.api.can_exec(path)),
             "{}",
             server.log()
         );
@@ -105,7 +97,7 @@ fn a_killed_api_is_restarted_and_takes_its_cells_along() {
     );
     let path = "/v1/runtimes/example/exec";
     assert!(
-        eventually(bound(20_000), || works(&server.api, path)),
+        eventually(bound(20_000), || server.api.can_exec(path)),
         "{}",
         server.log()
     );
@@ -185,7 +177,7 @@ fn a_service_without_a_warden_is_not_ready() {
     // SAFETY: as above.
     unsafe { libc::kill(server.pid as i32, libc::SIGCONT) };
     ready(200);
-    assert!(works(&server.api, "/v1/runtimes/example/exec"));
+    assert!(server.works());
 }
 
 #[test]
@@ -196,10 +188,6 @@ fn what_the_host_kills_nobody_cancelled() {
     let api = &server.api;
     let runtime = Runtime::create(api, &json!({}));
     let warden = server.warden_pid();
-    let children = |of: u32| {
-        let child = |pid: &u32| procs::parent(*pid) == Some(of);
-        procs::all().into_iter().filter(child).collect::<Vec<_>>()
-    };
     let marker = procs::marker();
     // As the host's OOM killer may choose it: the first process of the command's cell.
     let strike = || {
@@ -229,14 +217,14 @@ fn what_the_host_kills_nobody_cancelled() {
         assert!(record["exit_code"].is_null(), "{record}");
     }
 
-    assert!(eventually(bound(5_000), || children(warden).is_empty()));
+    assert!(eventually(bound(5_000), || procs::children(warden).is_empty()));
     // The first process of a file's cell, and the one that works on the file.
     for deep in [false, true] {
         let uri = files::uri(&runtime, "file");
         let upload = files::begin(api, "PUT", &uri, "Content-Length: 1000\r\n");
         let victim = || {
-            let init = *children(warden).first()?;
-            let payload = *children(init).first()?;
+            let init = *procs::children(warden).first()?;
+            let payload = *procs::children(init).first()?;
             // It waits for the file's first bytes in its fresh user namespace.
             let waits =
                 procs::status(payload, "NoNewPrivs")? == "1" && procs::state(payload)? == 'S';
@@ -250,5 +238,5 @@ fn what_the_host_kills_nobody_cancelled() {
         assert!(body.contains("killed_by_host"), "{body}");
     }
     assert_eq!(files::read(api, &runtime, "file").status, 404);
-    assert!(works(api, &runtime.exec_path()));
+    assert!(api.can_exec(&runtime.exec_path()));
 }

@@ -13,11 +13,6 @@ fn operate(api: &Api, id: &str, operation: &str) -> Reply {
     api.send("POST", &format!("/v1/runtimes/{id}/{operation}"), &[], None)
 }
 
-fn children(pid: u32) -> usize {
-    let child = |child: &u32| procs::parent(*child) == Some(pid);
-    procs::all().into_iter().filter(child).count()
-}
-
 #[test]
 fn while_memory_is_lowered_under_commands_that_fill_it_others_are_served() {
     needs!(Root);
@@ -85,7 +80,7 @@ fn a_start_that_the_warden_has_no_room_for_is_answered() {
     let mut refused = 0;
     for room in 0..12 {
         operate(&server.api, &runtime.id, "stop").data(200);
-        let settled = || children(warden) == 0 && open_fds(warden).len() <= calm;
+        let settled = || procs::children(warden).is_empty() && open_fds(warden).len() <= calm;
         assert!(eventually(bound(10_000), settled), "the stop goes on");
         leave_room(warden, room);
         let (api, id) = (server.api.clone(), runtime.id.clone());
@@ -123,10 +118,10 @@ fn a_stop_of_what_was_paused_while_it_was_mounted_ends_once() {
         std::thread::scope(|scope| {
             // Begins a mount, which waits for the lock.
             scope.spawn(|| server.api.try_send("PUT", &file, &[], Some(b"x")));
-            assert!(eventually(bound(5_000), || children(warden) > 0));
+            assert!(eventually(bound(5_000), || !procs::children(warden).is_empty()));
             operate(&server.api, &runtime.id, "pause").data(200);
             disk.unlock().expect("let the disk go");
-            assert!(eventually(bound(10_000), || children(warden) == 0));
+            assert!(eventually(bound(10_000), || procs::children(warden).is_empty()));
             operate(&server.api, &runtime.id, "stop").data(200);
             // The disk may still be on its way out, which the start waits for, and is answered.
             let (api, id) = (server.api.clone(), runtime.id.clone());

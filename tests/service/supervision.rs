@@ -1,8 +1,9 @@
 //! Children that don't start, don't speak or don't end: the supervisor tries again, and ends when it is told to.
 
 use crate::needs;
+use crate::support::held::Held;
 use crate::support::mounts::TestDir;
-use crate::support::server::{Held, Options};
+use crate::support::server::Options;
 use crate::support::{Reply, Runtime, Server, alone, bound, eventually, procs};
 use serde_json::json;
 use std::collections::HashSet;
@@ -23,16 +24,6 @@ fn with_profiles(dir: &Path) -> Options {
     }
 }
 
-fn works(server: &Server) -> bool {
-    let body = json!({"command": "echo", "args": ["again"]}).to_string();
-    let headers = [("Content-Type", "application/json")];
-    let path = "/v1/runtimes/example/exec";
-    let reply = server
-        .api
-        .try_send("POST", path, &headers, Some(body.as_bytes()));
-    reply.is_ok_and(|reply| reply.status == 200)
-}
-
 #[test]
 fn a_warden_that_can_not_start_for_a_moment_is_started_again() {
     needs!(Root);
@@ -47,7 +38,7 @@ fn a_warden_that_can_not_start_for_a_moment_is_started_again() {
     assert!(eventually(bound(10_000), refused), "{}", server.log());
     std::fs::remove_file(&broken).expect("mend the profiles");
     assert!(
-        eventually(bound(30_000), || works(&server)),
+        eventually(bound(30_000), || server.works()),
         "{}",
         server.log()
     );
@@ -65,9 +56,8 @@ fn a_warden_that_does_not_get_ready_does_not_keep_the_service_from_stopping() {
     let first = server.warden_pid();
     signal(first, libc::SIGKILL);
     let second = || {
-        procs::all().into_iter().find(|pid| {
-            *pid != first && procs::parent(*pid) == Some(server.pid) && procs::uid(*pid) == Some(0)
-        })
+        let mut children = procs::children(server.pid).into_iter();
+        children.find(|pid| *pid != first && procs::uid(*pid) == Some(0))
     };
     let hangs = || second().and_then(procs::state) == Some('S');
     assert!(eventually(bound(10_000), hangs), "{}", server.log());
@@ -78,7 +68,7 @@ fn a_warden_that_does_not_get_ready_does_not_keep_the_service_from_stopping() {
     // What a killed warden leaves of cgroups goes with the next start.
     std::fs::remove_file(&pipe).expect("remove the pipe");
     let server = server.restart();
-    assert!(works(&server), "{}", server.log());
+    assert!(server.works(), "{}", server.log());
     assert!(server.stop().success(), "{}", server.log());
 }
 
@@ -229,7 +219,7 @@ fn a_warden_that_hangs_is_replaced_and_its_execs_end() {
     }
     assert!(eventually(bound(2_000), || procs::with_arg(&marker).is_empty()));
     assert!(
-        eventually(bound(10_000), || works(&server)),
+        eventually(bound(10_000), || server.works()),
         "{}",
         server.log()
     );
@@ -249,14 +239,13 @@ fn an_api_process_that_hangs_is_replaced() {
     let api = server.api_pid();
     let held = Held::process(api);
     let replaced = || {
-        let child = |pid: &u32| procs::parent(*pid) == Some(server.pid);
         let dead = |pid| procs::state(pid).is_none_or(|state| state == 'Z');
-        dead(api) || !procs::all().iter().any(|pid| child(pid) && *pid == api)
+        dead(api) || !procs::children(server.pid).contains(&api)
     };
     assert!(eventually(bound(40_000), replaced), "{}", server.log());
     drop(held);
     assert!(
-        eventually(bound(20_000), || works(&server)),
+        eventually(bound(20_000), || server.works()),
         "{}",
         server.log()
     );

@@ -1,6 +1,6 @@
 //! HTTP as a client sees it. Every status is an answer, never an error of the client's; only a broken connection panics.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -74,6 +74,14 @@ impl Api {
     /// POST of anything.
     pub fn post_bytes(&self, path: &str, content_type: &str, body: &[u8]) -> Reply {
         self.send("POST", path, &[("Content-Type", content_type)], Some(body))
+    }
+
+    /// Whether a command runs at an exec's path; false too while nobody answers.
+    pub fn can_exec(&self, path: &str) -> bool {
+        let body = json!({"command": "echo", "args": ["again"]}).to_string();
+        let headers = [("Content-Type", "application/json")];
+        let reply = self.try_send("POST", path, &headers, Some(body.as_bytes()));
+        reply.is_ok_and(|reply| reply.status == 200 && reply.json()["data"]["stdout"] == "again\n")
     }
 
     /// Any request; panics when the connection breaks before the answer is complete.

@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod files;
+pub mod held;
 pub mod host;
 pub mod image;
 pub mod leaks;

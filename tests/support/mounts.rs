@@ -43,6 +43,14 @@ pub fn of(pid: &str) -> Vec<Mount> {
     parse(&std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default())
 }
 
+/// The lines of a process's mountinfo with one of these words in them: where something is mounted, out of which directory of
+/// its file system, or what.
+pub fn naming(pid: &str, words: &[&str]) -> Vec<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    let names = |line: &&str| words.iter().any(|word| line.contains(word));
+    text.lines().filter(names).map(str::to_owned).collect()
+}
+
 /// Mounts at or below a directory.
 pub fn below(dir: &Path) -> Vec<Mount> {
     all()

@@ -1,5 +1,6 @@
 //! Processes as the host sees them: what proves that something is really gone, or really there.
 
+use super::timing::Raise;
 use std::collections::HashMap;
 use std::fs;
 use std::ops::Range;
@@ -32,9 +33,24 @@ pub fn tree(root: u32) -> Vec<u32> {
     found
 }
 
-/// The threads of a process.
+/// The children of a process, zombies too. One look at every process there is.
+pub fn children(of: u32) -> Vec<u32> {
+    let child = |pid: &u32| parent(*pid) == Some(of);
+    all().into_iter().filter(child).collect()
+}
+
+/// The children of a process with one thread, as the kernel lists them: at once, for who must be quick. It leaves some out
+/// when one of them ends meanwhile (proc_pid_task(5)).
+pub fn listed_children(of: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+    let numbers = text.split_whitespace();
+    numbers.filter_map(|number| number.parse().ok()).collect()
+}
+
+/// The threads of a process; none if it is gone.
 pub fn threads(pid: u32) -> Vec<i32> {
-    let entries = fs::read_dir(format!("/proc/{pid}/task")).expect("list the threads");
+    let entries = fs::read_dir(format!("/proc/{pid}/task"));
+    let entries = entries.into_iter().flatten();
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect()
@@ -119,13 +135,6 @@ pub fn growth(server: &super::Server, work: impl FnOnce()) -> u64 {
     let both = || pids.iter().map(|pid| rss(*pid)).sum::<u64>();
     let before = both();
     let done = AtomicBool::new(false);
-    /// However the work ends, a failed assertion included: the scope waits for the watcher.
-    struct Done<'a>(&'a AtomicBool);
-    impl Drop for Done<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
             let mut most = both();
@@ -135,7 +144,7 @@ pub fn growth(server: &super::Server, work: impl FnOnce()) -> u64 {
             }
             most
         });
-        let ended = Done(&done);
+        let ended = Raise(&done);
         work();
         drop(ended);
         watcher.join().expect("no panic").saturating_sub(before)

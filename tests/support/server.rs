@@ -2,6 +2,7 @@
 //! (statics are never dropped), and the kernel for the case that the test process itself is killed.
 
 use super::client::Api;
+use super::held::Held;
 use super::mounts::TestDir;
 use super::{procs, timing};
 use std::fs::{self, File};
@@ -120,6 +121,11 @@ impl Server {
         answer.is_ok_and(|reply| reply.status == 200) && token
     }
 
+    /// Whether it runs a command, in the runtime that is always there.
+    pub fn works(&self) -> bool {
+        self.api.can_exec("/v1/runtimes/example/exec")
+    }
+
     /// Its data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.dir
@@ -167,10 +173,8 @@ impl Server {
     }
 
     fn child_where(&self, holds: impl Fn(u32) -> bool) -> u32 {
-        let fits = |pid: &u32| {
-            procs::parent(*pid) == Some(self.pid) && procs::uid(*pid).is_some_and(&holds)
-        };
-        let found: Vec<u32> = procs::all().into_iter().filter(fits).collect();
+        let mut found = procs::children(self.pid);
+        found.retain(|pid| procs::uid(*pid).is_some_and(&holds));
         assert_eq!(
             found.len(),
             1,
@@ -200,8 +204,7 @@ impl Server {
     /// left to the kernel: their init dies with the warden or is what the restart must find.
     pub fn kill(&self) {
         // Who they are is asked before the first one dies: orphans get another parent.
-        let child = |pid: &u32| procs::parent(*pid) == Some(self.pid);
-        let mut pids: Vec<u32> = procs::all().into_iter().filter(child).collect();
+        let mut pids = procs::children(self.pid);
         pids.insert(0, self.pid);
         for pid in pids {
             // SAFETY: kill(2) takes numbers only.
@@ -241,66 +244,6 @@ impl Server {
         let port = self.api.port;
         drop(self);
         Server::start_at(port, dir, options).unwrap_or_else(|text| panic!("{text}"))
-    }
-}
-
-/// A process whose threads hang until this is dropped, as ones that wait for the kernel would. By ptrace(2), since the
-/// supervisor lets a process that was stopped by a signal go on.
-pub struct Held {
-    release: Option<mpsc::Sender<()>>,
-    tracer: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Held {
-    /// Holds a process.
-    pub fn process(pid: u32) -> Held {
-        let (release, released) = mpsc::channel();
-        let (tell, held) = mpsc::channel();
-        let tracer = std::thread::spawn(move || hold(pid, &tell, &released));
-        held.recv().expect("the process is held");
-        Held {
-            release: Some(release),
-            tracer: Some(tracer),
-        }
-    }
-}
-
-/// One thread from the beginning to the end: it alone is the tracer.
-fn hold(pid: u32, tell: &mpsc::Sender<()>, released: &mpsc::Receiver<()>) {
-    let null = std::ptr::null_mut::<libc::c_void>();
-    let mut threads = procs::threads(pid);
-    for thread in &threads {
-        // SAFETY: numbers and null pointers; the threads are those of a process of this test's own server.
-        unsafe {
-            assert_eq!(libc::ptrace(libc::PTRACE_SEIZE, *thread, null, null), 0);
-            assert_eq!(libc::ptrace(libc::PTRACE_INTERRUPT, *thread, null, null), 0);
-            let stopped = libc::waitpid(*thread, std::ptr::null_mut(), libc::__WALL);
-            assert_eq!(stopped, *thread);
-        }
-    }
-    tell.send(()).expect("the test waits for this");
-    // Its end is told to its tracer first, and only then to its parent.
-    let lives = |thread: &i32| {
-        let flags = libc::__WALL | libc::WNOHANG;
-        // SAFETY: as above.
-        unsafe { libc::waitpid(*thread, std::ptr::null_mut(), flags) == 0 }
-    };
-    let wait = Duration::from_millis(5);
-    while released.recv_timeout(wait) == Err(mpsc::RecvTimeoutError::Timeout) {
-        threads.retain(lives);
-    }
-    for thread in &threads {
-        // SAFETY: as above.
-        unsafe { libc::ptrace(libc::PTRACE_DETACH, *thread, null, null) };
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        drop(self.release.take());
-        if let Some(tracer) = self.tracer.take() {
-            let _ = tracer.join();
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What fork, exec and wait of `/bin/true` take at most on hardware, and on the kind of virtual machine CI has.
@@ -58,6 +59,15 @@ pub fn at_rest<T: PartialEq + std::fmt::Debug>(limit: Duration, look: impl Fn() 
     });
     assert!(calm, "it never comes to rest: {last:?}");
     last
+}
+
+/// A flag that is raised when this is dropped, so whatever fails: a scope waits for its threads, which look at it.
+pub struct Raise<'a>(pub &'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Whether `holds` becomes true within `limit`. Looks every few milliseconds; the wait is bounded and the verdict is the

@@ -1,9 +1,10 @@
 //! What is to be had by a proper request: cells, and in them no more than any tenant has.
 
+use crate::commands::range_of;
 use crate::needs;
-use crate::raw::{Raw, range_of};
+use crate::raw::Raw;
 use crate::requests::{create, exec, shell};
-use crate::support::{alone, procs};
+use crate::support::{procs, together};
 use cellblock::warden::protocol::{CellEnd, Filesystem, Reply};
 use serde_json::{Value, json};
 use std::fs;
@@ -42,7 +43,7 @@ fn assert_confined(raw: &Raw, runtime: Uuid, pid: u32) {
 #[test]
 fn a_command_asked_for_in_the_raw_protocol_has_no_more_than_any_other() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     for (filesystem, profile) in [
         (Filesystem::Persistent, "default"),
@@ -71,7 +72,7 @@ fn a_command_asked_for_in_the_raw_protocol_has_no_more_than_any_other() {
 #[test]
 fn variables_for_the_loader_reach_nobody_who_has_a_right() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let mut order = shell(
         "/",
@@ -100,7 +101,7 @@ fn variables_for_the_loader_reach_nobody_who_has_a_right() {
 #[test]
 fn two_runtimes_share_no_id_and_no_file() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let (one, other) = (Uuid::now_v7(), Uuid::now_v7());
     raw.create(one, Filesystem::Persistent);
@@ -108,12 +109,17 @@ fn two_runtimes_share_no_id_and_no_file() {
     let (a, b) = (range_of(&raw, one), range_of(&raw, other));
     assert!(a.end <= b.start || b.end <= a.start, "{a:?} {b:?}");
     assert!(!a.contains(&0) && !b.contains(&0));
-    raw.sh(
-        one,
-        "mkdir /own && echo mine > /own/file && chmod -R 777 /own",
-    );
-    let found = raw.sh(other, "ls /own; find / -xdev -name file -path '*own*'");
-    assert_eq!(found.text(), "");
+    let run = |runtime, line: &str| {
+        let ran = raw.sh(runtime, line);
+        let said = String::from_utf8_lossy(&ran.err);
+        assert_eq!(ran.end, CellEnd::Exited(0), "{line}: {said}");
+        ran.text()
+    };
+    let line = "mkdir /own && echo mine > /own/file && chmod -R 777 /own";
+    run(one, line);
+    assert_eq!(run(one, "cat /own/file"), "mine\n");
+    let line = "ls /own; find / -xdev -name file -path '*own*'; echo looked";
+    assert_eq!(run(other, line), "looked\n");
     for id in [one, other] {
         raw.delete(id);
     }

@@ -3,7 +3,7 @@
 use crate::needs;
 use crate::raw::{Raw, readable};
 use crate::requests::{create, exec, shell};
-use crate::support::{alone, bound};
+use crate::support::{bound, together};
 use cellblock::cell::command::MAX_ENCODED;
 use cellblock::warden::memfd;
 use cellblock::warden::protocol::{CellEnd, Filesystem};
@@ -21,7 +21,8 @@ use uuid::Uuid;
 
 /// A memfd of this size with these seals.
 fn sealed(size: u64, seals: SealFlag) -> OwnedFd {
-    let file = File::from(memfd_create(c"command", MFdFlags::MFD_ALLOW_SEALING).expect("a memfd"));
+    let flags = MFdFlags::MFD_ALLOW_SEALING | MFdFlags::MFD_CLOEXEC;
+    let file = File::from(memfd_create(c"command", flags).expect("a memfd"));
     file.set_len(size).expect("size it");
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).expect("seal it");
     file.into()
@@ -34,12 +35,12 @@ fn opened(path: &str, flags: OFlag) -> OwnedFd {
 #[test]
 fn nothing_but_one_sealed_memfd_of_bounded_size_is_a_command() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let order = shell("/", "true").encode();
     let good = memfd::seal(c"command", &order).expect("a memfd");
     let all = SealFlag::all();
-    let (read, write) = nix::unistd::pipe().expect("a pipe");
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).expect("a pipe");
     let file = raw.host().join("secret");
     let wrong = [
         (
@@ -101,7 +102,7 @@ fn nothing_but_one_sealed_memfd_of_bounded_size_is_a_command() {
 #[test]
 fn a_memfd_full_of_rubbish_ends_its_own_cell_and_no_more() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let header = |counts: [u32; 4]| counts.map(u32::to_le_bytes).concat();
     let mut orders = vec![
@@ -131,7 +132,7 @@ fn a_memfd_full_of_rubbish_ends_its_own_cell_and_no_more() {
 #[test]
 fn descriptors_that_nobody_asked_for_are_closed_at_once() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let too_long = vec![b' '; 5000];
     let list = br#"{"type":"list_images","seq":9000000,"after":null}"#;
@@ -150,7 +151,7 @@ fn descriptors_that_nobody_asked_for_are_closed_at_once() {
         kill,
     ] {
         for round in 0..20 {
-            let (read, write) = nix::unistd::pipe().expect("a pipe");
+            let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).expect("a pipe");
             raw.send(bytes, &[write.as_fd(); 253]);
             drop(write);
             let mut fds = [PollFd::new(read.as_fd(), PollFlags::POLLIN)];
@@ -166,7 +167,7 @@ fn descriptors_that_nobody_asked_for_are_closed_at_once() {
 #[test]
 fn a_warden_whose_table_is_full_refuses_and_goes_on() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let order = memfd::seal(c"command", &shell("/", "true").encode()).expect("a memfd");
     let limits = |soft| {
@@ -210,7 +211,7 @@ fn a_warden_whose_table_is_full_refuses_and_goes_on() {
 #[test]
 fn credentials_beside_a_packet_change_nothing() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     use nix::sys::socket::{ControlMessage, MsgFlags, UnixCredentials, sendmsg};
     let credentials = UnixCredentials::new();
@@ -255,7 +256,7 @@ pub fn lingering() -> (TcpStream, TcpStream) {
 #[test]
 fn a_socket_that_lingers_holds_nobody_up() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     for bytes in [
         &b"rubbish"[..],

@@ -157,7 +157,7 @@ fn no_more_runtimes_are_made_than_there_are_ranges_of_ids() {
     let mut bases = HashSet::new();
     for (id, reply) in ids.iter().zip(&replies) {
         if made(&reply) {
-            let range = crate::raw::range_of(&raw, *id);
+            let range = crate::commands::range_of(&raw, *id);
             assert!(range.start > crate::raw::UID_BASE, "{range:?}");
             assert_eq!(
                 (range.start - crate::raw::UID_BASE) % cellblock::resources::RANGE,

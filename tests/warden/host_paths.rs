@@ -4,7 +4,7 @@ use crate::needs;
 use crate::raw::Raw;
 use crate::requests::{exec, shell};
 use crate::state::SECRET;
-use crate::support::alone;
+use crate::support::together;
 use cellblock::cell::file::{Operation, Refusal, Report};
 use cellblock::warden::protocol::{CellEnd, Filesystem};
 use std::ffi::CString;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 #[test]
 fn no_working_directory_leads_to_the_host() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let host = raw.host().display().to_string();
     let line =
@@ -59,7 +59,7 @@ fn read(raw: &Raw, runtime: Uuid, path: &str) -> (Report, Vec<u8>) {
 #[test]
 fn no_path_of_a_file_operation_reads_what_is_the_hosts() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let id = Uuid::now_v7();
     raw.create(id, Filesystem::Persistent);
@@ -137,15 +137,15 @@ fn no_path_of_a_file_operation_reads_what_is_the_hosts() {
 #[test]
 fn no_path_of_a_file_operation_writes_to_the_host() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let id = Uuid::now_v7();
     raw.create(id, Filesystem::Persistent);
     let host = raw.host().display().to_string();
-    raw.sh(
-        id,
-        &format!("ln -s {host}/secret /link && ln -s {host}/directory /directory"),
-    );
+    let links = format!("ln -s {host}/secret /link && ln -s {host}/directory /directory");
+    let ran = raw.sh(id, &links);
+    let said = String::from_utf8_lossy(&ran.err);
+    assert_eq!(ran.end, CellEnd::Exited(0), "{said}");
     // Its stdin is at its end at once, so no write is completed: what counts is where the way leads.
     for path in [
         format!("{host}/secret"),

@@ -11,6 +11,7 @@
 mod support;
 
 mod cells;
+mod commands;
 mod descriptors;
 mod floods;
 mod holdings;

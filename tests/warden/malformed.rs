@@ -3,7 +3,7 @@
 use crate::needs;
 use crate::raw::Raw;
 use crate::requests::{create, exec, shell};
-use crate::support::alone;
+use crate::support::together;
 use cellblock::warden::memfd;
 use cellblock::warden::protocol::{Filesystem, MAX_MESSAGE, Reply};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use uuid::Uuid;
 #[test]
 fn a_packet_that_is_no_request_is_dropped_and_not_answered() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let mut packets: Vec<Vec<u8>> = [
         "x",
@@ -70,7 +70,7 @@ fn a_packet_that_is_no_request_is_dropped_and_not_answered() {
 #[test]
 fn a_packet_that_is_too_long_is_dropped_and_not_cut() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     // What is left of it after the cut would be a request.
     for (length, done) in [
@@ -100,7 +100,7 @@ fn a_packet_that_is_too_long_is_dropped_and_not_cut() {
 #[test]
 fn an_empty_packet_is_the_end_and_takes_every_cell_along() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let sleeper = raw.sleeper(exec(raw.runtime));
     raw.send(b"", &[sleeper.order.as_fd()]);
@@ -118,7 +118,7 @@ fn with(mut request: Value, field: &str, value: &Value) -> Value {
 #[test]
 fn what_is_no_number_no_id_and_no_word_of_the_protocol_is_dropped() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let command = memfd::seal(c"command", &shell("/", "true").encode()).expect("a memfd");
     let words: Vec<Value> = [
@@ -188,7 +188,7 @@ fn what_is_no_number_no_id_and_no_word_of_the_protocol_is_dropped() {
 #[test]
 fn there_is_no_field_for_what_only_the_warden_decides() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let command = memfd::seal(c"command", &shell("/", "true").encode()).expect("a memfd");
     let zero = json!({"uid": 0, "gid": 0});

@@ -3,7 +3,7 @@
 use crate::needs;
 use crate::raw::Raw;
 use crate::requests::{create, exec, shell};
-use crate::support::alone;
+use crate::support::together;
 use cellblock::resources::MIB;
 use cellblock::warden::memfd;
 use cellblock::warden::protocol::{CellEnd, Filesystem, Reply};
@@ -19,7 +19,7 @@ fn invalid(field: &str) -> Value {
 #[test]
 fn limits_out_of_their_range_are_refused() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let order = memfd::seal(c"command", &shell("/", "true").encode()).expect("a memfd");
     let (most, set) = (
@@ -80,7 +80,7 @@ fn limit(raw: &Raw, file: &str) -> Option<String> {
 #[test]
 fn limits_beyond_the_machine_and_the_operators_are_lowered() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let mut run = exec(raw.runtime);
     run["runtime_resources"] =
@@ -115,7 +115,7 @@ fn limits_beyond_the_machine_and_the_operators_are_lowered() {
 #[test]
 fn a_name_that_is_a_path_names_nothing() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     // What a name with a path in it would find: a record like those of the images, and a profile.
     let host = raw.host();
@@ -176,7 +176,7 @@ fn a_name_that_is_a_path_names_nothing() {
 #[test]
 fn ids_that_nobody_has_or_somebody_has_already_are_refused() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let order = memfd::seal(c"command", &shell("/", "true").encode()).expect("a memfd");
     for id in [Uuid::nil(), Uuid::max(), Uuid::now_v7()] {
@@ -222,7 +222,7 @@ fn ids_that_nobody_has_or_somebody_has_already_are_refused() {
 #[test]
 fn what_is_on_disk_and_no_record_stays_and_keeps_its_id() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let source = Uuid::now_v7();
     raw.create(source, Filesystem::Persistent);
@@ -248,7 +248,7 @@ fn what_is_on_disk_and_no_record_stays_and_keeps_its_id() {
 #[test]
 fn a_host_name_that_is_none_is_refused() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let order = memfd::seal(c"command", &shell("/", "true").encode()).expect("a memfd");
     let long = "x".repeat(64);
@@ -269,7 +269,7 @@ fn a_host_name_that_is_none_is_refused() {
 #[test]
 fn a_number_in_use_names_one_cell_and_no_other_can_be_ended_by_it() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let sleeper = raw.sleeper(exec(raw.runtime));
     let seq = sleeper.seq;
@@ -300,7 +300,7 @@ fn a_number_in_use_names_one_cell_and_no_other_can_be_ended_by_it() {
 #[test]
 fn a_checkpoint_becomes_a_runtime_of_its_own_kind_only() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let raw = Raw::start();
     let (runtime, checkpoint) = (Uuid::now_v7(), Uuid::now_v7());
     raw.create(runtime, Filesystem::Persistent);

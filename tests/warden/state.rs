@@ -11,15 +11,18 @@ pub const SECRET: &str = "only the host knows this";
 #[derive(Debug, PartialEq, Eq)]
 pub struct State {
     fds: Vec<(String, usize)>,
-    own_mounts: Vec<mounts::Mount>,
+    /// Of the mounts that it sees: the host's are here too, and come and go.
+    own_mounts: Vec<String>,
     host: Vec<(PathBuf, String)>,
     loops: usize,
     directories: Vec<String>,
 }
 
 impl State {
-    /// As it is now, of a warden, its data directory and a directory of the host's.
-    pub fn of(pid: u32, data: &Path, host: &Path) -> State {
+    /// As it is now, of a warden, the directory of its data and of the host's tree, and the name of its groups.
+    pub fn of(pid: u32, dir: &Path, group: &str) -> State {
+        let (data, host) = (&dir.join("data"), &dir.join("host"));
+        let name = dir.file_name().expect("a name").to_string_lossy();
         let mut directories = Vec::new();
         for place in ["", "runtimes", "checkpoints", "images"] {
             for entry in fs::read_dir(data.join(place)).into_iter().flatten() {
@@ -30,7 +33,7 @@ impl State {
         directories.sort();
         State {
             fds: leaks::descriptors(&[pid]),
-            own_mounts: mounts::of(&pid.to_string()),
+            own_mounts: mounts::naming(&pid.to_string(), &[&name, group]),
             host: tree(host),
             loops: leaks::loops(data),
             directories,

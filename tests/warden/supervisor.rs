@@ -4,8 +4,9 @@
 use crate::descriptors::lingering;
 use crate::holdings::steal;
 use crate::needs;
-use crate::support::server::{Held, Options};
-use crate::support::{Server, alone, bound, eventually, procs};
+use crate::support::held::Held;
+use crate::support::server::Options;
+use crate::support::{Server, bound, eventually, procs, together};
 use cellblock::roles::{PONG, READY, WARDEN, fds};
 use cellblock::sys::packet;
 use nix::errno::Errno;
@@ -38,14 +39,14 @@ fn assert_supervises(server: &Server, after: &str) {
 #[test]
 fn whatever_the_api_process_says_to_it_the_supervisor_goes_on() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let server = Server::start(Options::default());
     let link = control(&server);
     let send = |bytes: &[u8], fds: &[std::os::fd::BorrowedFd<'_>]| {
         packet::offer(link.as_fd(), bytes, fds).is_ok()
     };
     for round in 0..1000 {
-        let (read, write) = nix::unistd::pipe().expect("a pipe");
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe");
         let words: [&[u8]; 6] = [
             READY,
             PONG,
@@ -67,7 +68,7 @@ fn whatever_the_api_process_says_to_it_the_supervisor_goes_on() {
 #[test]
 fn an_api_process_that_does_not_read_does_not_hold_the_supervisor() {
     needs!(Root);
-    let _turn = alone();
+    let _turn = together();
     let server = Server::start(Options::default());
     let link = control(&server);
     let _hold = Held::process(server.api_pid());

@@ -2,7 +2,8 @@
 //! it is looked at again once a descriptor holds it (pidfd_open(2)).
 
 use super::random::Random;
-use crate::support::{Server, procs};
+use crate::support::Server;
+use crate::support::procs::{self, children};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -101,11 +102,6 @@ fn role(pid: u32, name: &str) -> bool {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     line.split(|byte| *byte == 0)
         .any(|word| word == name.as_bytes())
-}
-
-fn children(of: u32) -> Vec<u32> {
-    let child = |pid: &u32| procs::parent(*pid) == Some(of);
-    procs::all().into_iter().filter(child).collect()
 }
 
 /// Whether it is the first process of a pid namespace.

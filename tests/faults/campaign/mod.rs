@@ -16,6 +16,7 @@ mod verdict;
 use crate::needs;
 use crate::support::leaks::Counts;
 use crate::support::server::Options;
+use crate::support::timing::Raise;
 use crate::support::{Server, alone, bound, times};
 use calls::Client;
 use killer::{Row, Victim, strike};
@@ -195,14 +196,7 @@ fn whatever_is_killed_every_answer_stays_true() {
     let (began, mut contents) = (Instant::now(), Vec::new());
     let server = std::thread::scope(|scope| {
         let files = clients(scope, &server, &ledger, &over, seed);
-        /// Whatever fails, the clients end: the scope waits for them.
-        struct End<'a>(&'a AtomicBool);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let end = End(&over);
+        let end = Raise(&over);
         let server = kill_all(server, kills, &ledger, &mut random);
         drop(end);
         contents.extend(

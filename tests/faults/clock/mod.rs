@@ -7,12 +7,13 @@ mod set;
 use crate::needs;
 use crate::support::leaks::Counts;
 use crate::support::server::Options;
+use crate::support::timing::Raise;
 use crate::support::{Runtime, Server, alone, bound, eventually, procs};
 use load::{Told, counted, judge, stands, walk};
 use serde_json::{Value, json};
 use set::{Clock, To};
 use std::io::{Read, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// Each from where the one before left it, and back to the truth.
@@ -23,15 +24,6 @@ const JUMPS: [To; 5] = [
     To::Year2037,
     To::Truth,
 ];
-
-/// Raised when it is dropped: whatever fails, the clients end, since the scope waits for them.
-struct End<'a>(&'a AtomicBool);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 /// As a command's argument, so that it is found among all processes.
 fn begun(marker: &str) {
@@ -131,7 +123,7 @@ fn nothing_is_lost_doubled_late_or_early_whatever_the_clock_says() {
         .text();
     let (told, over) = (Told::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let end = End(&over);
+        let end = Raise(&over);
         for who in 0..2 {
             let (runtime, told, over) = (&runtime, &told, &over);
             scope.spawn(move || load::plain(runtime, who, told, over));
