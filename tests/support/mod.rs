@@ -11,6 +11,7 @@ pub mod files;
 pub mod held;
 pub mod host;
 pub mod image;
+pub mod launch;
 pub mod leaks;
 pub mod mounts;
 pub mod probe;
