@@ -6,6 +6,7 @@ pub mod loopdev;
 pub mod mount;
 pub mod packet;
 pub mod polled;
+pub mod seccomp;
 pub mod terminal;
 
 use nix::errno::Errno;

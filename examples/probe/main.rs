@@ -2,6 +2,7 @@
 //! per trick; it prints errno numbers (0: the call succeeded) and judges nothing.
 
 mod attack;
+mod buffers;
 mod landlock;
 mod look;
 mod powers;
@@ -15,7 +16,8 @@ const USAGE: &str = "probe SUBCOMMAND: syscall NR [ARG…] | refused | families 
 pty-ioctl REQUEST | i386 | x32 NR | new-user-namespace | fork-bomb | eat MIB | threads N | vfork-storm | \
 abstract-connect NAME | connect ADDRESS | loopback | interfaces | sysv-make KEY | sysv-find KEY | signals | write-exec N | \
 landlock-layers | landlock-self PATH | bind ADDRESS | message-queue | \
-powers | into PID | walk | exchange SECONDS A B… | look";
+powers | into PID | walk | exchange SECONDS A B… | look | netlink-sockets PROCESSES | datagrams SOCKETS | \
+orphans CONNECTIONS | socket-filters | terminals";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -57,6 +59,11 @@ fn main() -> ExitCode {
         ["walk"] => reach::walk(),
         ["exchange", seconds, names @ ..] => race::exchange(number(seconds), names),
         ["look"] => look::around(),
+        ["netlink-sockets", n] => buffers::netlink_sockets(number(n) as usize),
+        ["datagrams", n] => buffers::datagrams(number(n) as usize),
+        ["orphans", n] => buffers::orphans(number(n) as usize),
+        ["socket-filters"] => buffers::socket_filters(),
+        ["terminals"] => buffers::terminals(),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

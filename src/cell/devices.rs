@@ -35,9 +35,9 @@ pub fn new_pts(owner: u32) -> Result<OwnedFd> {
     let options: &[(&std::ffi::CStr, &str)] = &[
         (c"mode", "620"),
         (c"ptmxmode", "666"),
-        // Of 3,072, which all instances share (drivers/tty/pty.c keeps 1,024 of 4,096 for the host's own): so it takes the
-        // commands of more than one runtime to have them all.
-        (c"max", "16"),
+        // Of 3,072, which all instances share (drivers/tty/pty.c keeps 1,024 of 4,096 for the host's own): so many that as many
+        // commands as the server runs at a time by default (512) can't have them all.
+        (c"max", "5"),
         (c"gid", &tty),
     ];
     mounts::new(c"devpts", options, attributes)

@@ -1,6 +1,6 @@
 //! PID 1 of a cell: forks the payload, gives up every right but one, reaps, passes signals on, reports how the payload
 //! ended, and ends; with it the kernel ends every process of the cell (pid_namespaces(7)). It holds nothing but its
-//! control socket and a signalfd(2).
+//! control socket, a signalfd(2) and what the payload's questions come to ([`netlink`](crate::cell::netlink)).
 //!
 //! The right it keeps is CAP_KILL in the cell's own user namespace. It runs as another uid than the payload (which so can
 //! neither signal nor trace it), and only with that right can it pass on a signal that a client sent. It is worth little
@@ -8,6 +8,7 @@
 
 use crate::cell::error::{Result, Step};
 use crate::cell::identity::Ids;
+use crate::cell::netlink::Gate;
 use crate::cell::report::{FromCell, SignalSet, Stdio, tell};
 use crate::cell::{Sandbox, identity, payload};
 use crate::landlock::Domain;
@@ -32,10 +33,15 @@ pub fn run(
     // The warden ignores some, which would be inherited: a client's signal to a command that has just been forked would be
     // lost. Init itself stays deaf to them as the first process of its pid namespace (pid_namespaces(7)).
     sys::reset_signals().step("reset the signals")?;
+    let (gate, asker) = packet::pair().step("make the way for questions")?;
     let main = match sys::fork().step("fork the payload")? {
-        ForkResult::Child => payload::run(sandbox, ids, control, stdio, domain),
+        ForkResult::Child => {
+            drop(gate);
+            payload::run(sandbox, ids, control, &asker, stdio, domain)
+        }
         ForkResult::Parent { child } => child,
     };
+    drop(asker);
     // Init itself stays outside of the domain, out of reach of the payload's signals and within its own.
     drop((stdio, domain));
     // Until here they were the host's /dev/null: nothing of the host stays open in the cell.
@@ -47,7 +53,7 @@ pub fn run(
     if peer_is_gone(control)? {
         return Ok(());
     }
-    let end = watch_over(main, control)?;
+    let end = watch_over(main, control, Gate::Channel(gate))?;
     tell(control, &FromCell::End(end), &namespaces());
     Ok(())
 }
@@ -72,7 +78,7 @@ fn peer_is_gone(control: &OwnedFd) -> Result<bool> {
 }
 
 /// Reaps whatever ends (orphans of the payload become ours) and passes signals on, until the payload itself has ended.
-fn watch_over(main: Pid, control: &OwnedFd) -> Result<CellEnd> {
+fn watch_over(main: Pid, control: &OwnedFd, mut gate: Gate) -> Result<CellEnd> {
     let step = "wait for the payload";
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
@@ -89,15 +95,20 @@ fn watch_over(main: Pid, control: &OwnedFd) -> Result<CellEnd> {
                 });
             }
         }
-        let mut fds = [
+        let mut fds = vec![
             PollFd::new(children.as_fd(), PollFlags::POLLIN),
             PollFd::new(control.as_fd(), PollFlags::POLLIN),
         ];
+        fds.extend(gate.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::NONE) {
             Err(Errno::EINTR) => continue,
             other => other.step(step)?,
         };
-        let [child, message] = fds.map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
+        let ready = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| fd.any() != Some(false));
+        let (child, message, asked) = (ready(fds.first()), ready(fds.get(1)), ready(fds.get(2)));
+        if asked {
+            gate = gate.attend();
+        }
         if child {
             children.read_signal().step(step)?;
         }

@@ -13,6 +13,7 @@
 //! | | `child` | loopback up, host name, *then* its user namespace: all others belong to the host's |
 //! | warden | `userns` | writes the uid and gid maps, sends the descriptors |
 //! | child, now init | `init` | forks the payload, gives up every right but to signal it, reaps, reports |
+//! | | `netlink` | lets the payload have a few netlink sockets |
 //! | payload | `payload`, `identity` | ids, capabilities, rlimits, Landlock, then either: cwd, look-up, seccomp, execve |
 //! | | `file` | or: seccomp, and one file is read or written |
 //!
@@ -29,6 +30,7 @@ pub mod init;
 pub mod landlock;
 pub mod lookup;
 pub mod mounts;
+pub mod netlink;
 pub mod payload;
 pub mod procfs;
 pub mod report;

@@ -8,7 +8,7 @@ use crate::cell::identity::Ids;
 use crate::cell::lookup::{self, Lookup};
 use crate::cell::report::FromCell;
 use crate::cell::report::{Stdio, report_failure, tell};
-use crate::cell::{Sandbox, identity, mounts};
+use crate::cell::{Sandbox, identity, mounts, netlink};
 use crate::landlock::Domain;
 use crate::sys;
 use crate::warden::protocol::CellEnd;
@@ -35,6 +35,7 @@ pub fn run(
     sandbox: &Sandbox,
     ids: Ids,
     control: &OwnedFd,
+    init: &OwnedFd,
     stdio: Stdio,
     domain: Option<Domain>,
 ) -> ! {
@@ -47,9 +48,9 @@ pub fn run(
         .and_then(|()| restrict(domain))
         .and_then(|()| read_order(command));
     match prepared {
-        Ok(Order::Run(command)) => start(sandbox, control, &command),
+        Ok(Order::Run(command)) => start(sandbox, control, init, &command),
         Ok(Order::File(operation)) => {
-            filter(sandbox, control);
+            filter(sandbox, control, None);
             // It needs its three streams and nothing else, not even the way to the warden.
             match sys::close_range(3, u32::MAX) {
                 Ok(()) => file::run(&operation),
@@ -121,7 +122,7 @@ fn read_order(memfd: OwnedFd) -> Result<Order> {
     order.ok_or(Errno::EINVAL).step(step)
 }
 
-fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
+fn start(sandbox: &Sandbox, control: &OwnedFd, init: &OwnedFd, command: &Decoded) -> ! {
     let anywhere = || command.instead.iter().any(|cwd| enter(cwd).is_ok());
     if let Err(errno) = enter(&command.cwd)
         && !anywhere()
@@ -166,7 +167,7 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
         Lookup::NotExecutable(_) => fail(&name, "permission denied or not a file", NOT_EXECUTABLE),
         Lookup::NotFound => fail(&name, "command not found", NOT_FOUND),
     };
-    filter(sandbox, control);
+    filter(sandbox, control, Some(init));
     match nix::unistd::execve(&file, &argv, &command.env) {
         Err(Errno::E2BIG) => {
             tell(control, &FromCell::End(CellEnd::ArgumentsTooLong), &[]);
@@ -182,10 +183,14 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, command: &Decoded) -> ! {
     }
 }
 
-/// Installs the seccomp filters, or ends.
-fn filter(sandbox: &Sandbox, control: &OwnedFd) {
+/// Installs the seccomp filters, or ends: first the one that asks init, where it is told who that is.
+fn filter(sandbox: &Sandbox, control: &OwnedFd, init: Option<&OwnedFd>) {
     if cfg!(cellblock_without = "seccomp") {
         return;
+    }
+    if let Some(Err(error)) = init.map(|init| netlink::ask_init(init.as_fd())) {
+        report_failure(control, &error);
+        sys::exit_now(NOT_EXECUTABLE);
     }
     for filter in &sandbox.seccomp {
         if seccompiler::apply_filter(filter).is_err() {

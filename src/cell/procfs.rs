@@ -5,7 +5,8 @@ use crate::cell::error::{Result, Step};
 use crate::cell::mounts::{self, NOSUID_NODEV, READ_ONLY};
 use crate::sys;
 use nix::errno::Errno;
-use nix::sys::stat::fstat;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, fstat};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -25,6 +26,7 @@ pub fn mount_proc(root: BorrowedFd<'_>, sandbox: &Sandbox) -> Result<()> {
         .collect();
     let proc = mounts::new(c"proc", &options, NOSUID_NODEV | libc::MOUNT_ATTR_NOEXEC)?;
     mounts::attach(proc.as_fd(), root, c"proc")?;
+    give_up_orphans(proc.as_fd())?;
 
     let mut empty: Option<OwnedFd> = None;
     let masked = match cfg!(cellblock_without = "masked-paths") {
@@ -61,6 +63,26 @@ pub fn mount_proc(root: BorrowedFd<'_>, sandbox: &Sandbox) -> Result<()> {
         sys::mount::move_mount(same.as_fd(), target.as_fd()).step(&step)?;
     }
     Ok(())
+}
+
+/// A TCP socket that its process has left with bytes to send outlives the cell, and the network namespace and the bytes with
+/// it, until the kernel has sent them again often enough without an answer: eight times, which takes minutes. On a loopback
+/// device the other end answers at once or is gone, so once is enough (tcp_orphan_retries in ip-sysctl.rst). Of the caller's
+/// network namespace, and before `/proc/sys` is read-only.
+fn give_up_orphans(proc: BorrowedFd<'_>) -> Result<()> {
+    let step = "set tcp_orphan_retries";
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    match openat(
+        proc,
+        "sys/net/ipv4/tcp_orphan_retries",
+        flags,
+        Mode::empty(),
+    ) {
+        Ok(file) => nix::unistd::write(file, b"1").step(step).map(drop),
+        // A kernel without IPv4 has no TCP.
+        Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(errno).step(step),
+    }
 }
 
 /// The object at an absolute path and that path relative to the root; none where there is no such object.

@@ -63,11 +63,29 @@ pub(super) fn memory_v1(dir: &Path, bytes: u64, fresh: bool) -> Result<(), Cgrou
     let raised = !fresh && files::read_number_if_there(dir, SUM)?.is_some_and(|now| bytes > now);
     if raised {
         set_sum(&memory)?;
-        set(&memory)
+        set(&memory)?;
     } else {
         set(&memory)?;
-        set_sum(&memory)
+        set_sum(&memory)?;
     }
+    match files::write_if_there(dir, BUFFERS, &(bytes / BUFFERS_PART).to_string()) {
+        // As much is in use: what comes is held against the old limit until it has gone.
+        Err(CgroupError::Io { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Of a version 1 group: what sockets of TCP and UDP hold, which its memory limit leaves out. The kernel counts it where this
+/// has been written, whatever the value. (Version 2 counts it as memory.)
+const BUFFERS: &str = "memory.kmem.tcp.limit_in_bytes";
+
+/// Buffers of sockets may take as much as this part of the memory, beside it.
+const BUFFERS_PART: u64 = 4;
+
+/// Lets the kernel count buffers of sockets in version 1 groups, before the first group has a limit. To begin and to end that
+/// it rewrites its own code: so it begins and ends with the service, not with each cell.
+pub(super) fn count_buffers_v1(base: &Path) -> Result<(), CgroupError> {
+    files::write_if_there(base, BUFFERS, "-1").map(drop)
 }
 
 /// Memory on version 2.

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::error::CgroupError;
 use super::freeze::Freezer;
 use super::layout::{Layout, V2Tree};
-use super::{discover, enable, files, kill};
+use super::{discover, enable, files, kill, limits};
 
 /// Base groups in every hierarchy used, with controllers enabled for the groups below.
 pub(super) fn make_bases(layout: &Layout) -> Result<(), CgroupError> {
@@ -18,6 +18,9 @@ pub(super) fn make_bases(layout: &Layout) -> Result<(), CgroupError> {
             && files::read_number_if_there(&tree.base, "memory.use_hierarchy")? == Some(0)
         {
             files::write(&tree.base, "memory.use_hierarchy", "1")?;
+        }
+        if tree.used.contains(&"memory") {
+            limits::count_buffers_v1(&tree.base)?;
         }
     }
     if let Some(tree) = &layout.v2 {

@@ -13,6 +13,7 @@ mod bare;
 mod descriptors;
 mod devices;
 mod enumeration;
+mod exhaustion;
 mod file_operations;
 mod files;
 mod identity;

@@ -40,6 +40,32 @@ fn terminal_injection_is_refused_also_with_high_bits_set() {
 }
 
 #[test]
+fn what_names_the_disk_of_the_machine_is_refused() {
+    for request in [0x8011_1500, 0x8081_1501, 0x8008_662c] {
+        for high in [0, 0xffff_ffff << 32] {
+            let args = [3, request | high, 0, 0, 0, 0];
+            assert_eq!(default_verdict("ioctl", args), EPERM, "{args:x?}");
+        }
+    }
+}
+
+#[test]
+fn no_program_can_be_put_on_a_socket() {
+    for option in 0..80 {
+        let expected = match option {
+            26 | 50 | 51 | 52 => EPERM,
+            _ => Verdict::Allow,
+        };
+        for high in [0, 0xdead_beef << 32] {
+            let args = [3, 1 | high, option | high, 0, 0, 0];
+            assert_eq!(default_verdict("setsockopt", args), expected, "{args:x?}");
+            let args = [3, 6 | high, option | high, 0, 0, 0];
+            assert_eq!(default_verdict("setsockopt", args), Verdict::Allow);
+        }
+    }
+}
+
+#[test]
 fn only_four_socket_families_can_be_opened() {
     let (stream, raw) = (1, 3);
     for family in 0..=60 {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Calls that Docker allows in more cases than the default policy does, and why this is stricter.
-const STRICTER: [(&str, &str); 15] = [
+const STRICTER: [(&str, &str); 16] = [
     ("epoll_ctl_old", "no kernel has it any more"),
     ("epoll_wait_old", "no kernel has it any more"),
     (
@@ -28,7 +28,12 @@ const STRICTER: [(&str, &str); 15] = [
     ),
     (
         "ioctl",
-        "TIOCSTI, TIOCLINUX and TIOCSETD reach the terminal or load kernel code",
+        "TIOCSTI, TIOCLINUX and TIOCSETD reach the terminal or load kernel code; FS_IOC_GETFSUUID and its like name the \
+         machine's disk",
+    ),
+    (
+        "setsockopt",
+        "programs on sockets share one pool of the whole machine's, and keep sockets alive",
     ),
     (
         "socket",
@@ -102,6 +107,7 @@ fn argument_samples() -> Vec<[u64; 6]> {
         10,
         16,
         17,
+        26,
         38,
         39,
         40,

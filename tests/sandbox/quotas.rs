@@ -54,22 +54,3 @@ fn shared_memory_of_an_ended_exec_is_not_charged_to_the_next() {
             .assert_code(0);
     }
 }
-
-#[test]
-fn one_cell_cannot_take_all_terminals() {
-    needs!(Root, Python);
-    let _turn = together();
-    let code = "
-import os, resource
-resource.setrlimit(resource.RLIMIT_NOFILE, (2048, 2048))
-count = 0
-try:
-    while True:
-        os.openpty()
-        count += 1
-except OSError:
-    print(count)
-";
-    let count: u32 = runtime().python(code).stdout().trim().parse().unwrap();
-    assert!((1..=16).contains(&count), "{count} terminals");
-}

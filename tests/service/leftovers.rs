@@ -1,10 +1,11 @@
 //! Nothing stays behind: not after a thousand execs, not after a stop, not after a crash under load.
 
 use crate::needs;
-use crate::support::leaks::Counts;
-use crate::support::server::Options;
+use crate::support::leaks::{Counts, groups};
+use crate::support::server::{Options, run};
 use crate::support::{Runtime, Server, alone, bound, times};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 /// Execs of many kinds, some of which end badly.
 fn bodies() -> Vec<Value> {
@@ -64,6 +65,24 @@ fn a_thousand_execs_leave_nothing() {
     let before = Counts::at_rest(&server, bound(10_000));
     load(&server, &ids, times(1_000));
     before.assert_again(|| Counts::of(&server));
+}
+
+#[test]
+fn a_start_that_fails_leaves_no_group() {
+    needs!(Root);
+    let _turn = alone();
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().to_str().expect("UTF-8");
+    // Where a directory has to be.
+    std::fs::write(directory.path().join("images"), "").expect("write");
+    let ran = run(
+        &["serve", "--listen", "127.0.0.1:0", "--data-dir", data],
+        &[],
+    );
+    assert!(!ran.status.success(), "it started");
+    let instance = std::fs::read_to_string(directory.path().join("instance"));
+    let name = format!("cellblock-{}", instance.expect("it began to start").trim());
+    assert_eq!(groups(&name), [""; 0].map(PathBuf::from));
 }
 
 #[test]

@@ -145,6 +145,20 @@ impl Warden {
         // Before the others: the sweep of the groups waits for processes that such a disk may hold.
         copying::thaw_leftovers(&settings.data_dir);
         let cgroups = CgroupHost::discover(&settings.instance)?;
+        let made = cgroups.clone();
+        // What fails from here on leaves no group behind.
+        Warden::start_with(cgroups, settings, policies, api, supervisor).inspect_err(|_| {
+            let _ = made.remove_base();
+        })
+    }
+
+    fn start_with(
+        cgroups: CgroupHost,
+        settings: Settings,
+        policies: HashMap<String, policy::Policy>,
+        api: OwnedFd,
+        supervisor: OwnedFd,
+    ) -> Result<Warden, Box<dyn Error>> {
         cgroups.prepare()?;
         copying::settle_leftovers(&settings.data_dir);
         let images = ImageStore::new(&settings.data_dir);
