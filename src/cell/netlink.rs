@@ -134,14 +134,13 @@ mod tests {
         assert_eq!(count(text), Some(17));
         assert_eq!(count("protocol  size sockets\n"), None);
         let before = sockets().unwrap();
-        let socket = |kind| {
-            // SAFETY: socket(2) takes numbers only.
-            let fd = unsafe { libc::socket(libc::AF_NETLINK, kind | libc::SOCK_CLOEXEC, 0) };
-            assert!(fd >= 0);
-            // SAFETY: it was opened just now and nothing else has it.
-            unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) }
+        let socket = |_| {
+            use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+            let flags = SockFlag::SOCK_CLOEXEC;
+            let protocol = SockProtocol::NetlinkRoute;
+            socket(AddressFamily::Netlink, SockType::Raw, flags, protocol).unwrap()
         };
-        let held: Vec<_> = (0..20).map(|_| socket(libc::SOCK_RAW)).collect();
+        let held: Vec<_> = (0..20).map(socket).collect();
         // Others of the machine may have opened or closed some.
         assert!(
             sockets().unwrap() >= before.saturating_sub(10) + 20,
