@@ -50,7 +50,7 @@ pub fn run(
     match prepared {
         Ok(Order::Run(command)) => start(sandbox, control, init, &command),
         Ok(Order::File(operation)) => {
-            filter(sandbox, control, None);
+            filter(sandbox, control, init);
             // It needs its three streams and nothing else, not even the way to the warden.
             match sys::close_range(3, u32::MAX) {
                 Ok(()) => file::run(&operation),
@@ -167,7 +167,7 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, init: &OwnedFd, command: &Decoded
         Lookup::NotExecutable(_) => fail(&name, "permission denied or not a file", NOT_EXECUTABLE),
         Lookup::NotFound => fail(&name, "command not found", NOT_FOUND),
     };
-    filter(sandbox, control, Some(init));
+    filter(sandbox, control, init);
     match nix::unistd::execve(&file, &argv, &command.env) {
         Err(Errno::E2BIG) => {
             tell(control, &FromCell::End(CellEnd::ArgumentsTooLong), &[]);
@@ -183,12 +183,12 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, init: &OwnedFd, command: &Decoded
     }
 }
 
-/// Installs the seccomp filters, or ends: first the one that asks init, where it is told who that is.
-fn filter(sandbox: &Sandbox, control: &OwnedFd, init: Option<&OwnedFd>) {
+/// Installs the seccomp filters, or ends: first the one that asks init.
+fn filter(sandbox: &Sandbox, control: &OwnedFd, init: &OwnedFd) {
     if cfg!(cellblock_without = "seccomp") {
         return;
     }
-    if let Some(Err(error)) = init.map(|init| netlink::ask_init(init.as_fd())) {
+    if let Err(error) = netlink::ask_init(init.as_fd()) {
         report_failure(control, &error);
         sys::exit_now(NOT_EXECUTABLE);
     }
