@@ -187,6 +187,17 @@ impl Store {
         ask(&self.jobs, operation, job).await
     }
 
+    /// From here on the file can't become larger, as on a full disk.
+    #[cfg(test)]
+    pub(crate) async fn fill_disk(&self) {
+        self.call("filling the disk", |connection| {
+            let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+            connection.pragma_update(None, "max_page_count", pages)
+        })
+        .await
+        .unwrap();
+    }
+
     /// Runs `question` on the reading thread, which sees everything that was written before.
     async fn read<T, F>(&self, operation: &'static str, question: F) -> Result<T, StoreError>
     where
