@@ -54,6 +54,13 @@ fn state(app: &App, registry: &mut Registry) {
     let help = "Output of ended and detached execs on disk, up to `max_kept_output_bytes`";
     registry.register_with_unit("kept_output", help, Unit::Bytes, kept);
 
+    if let Some((size, free)) = app.runtimes.disk_bytes() {
+        let help = "Size of the file system that holds the data directory";
+        registry.register_with_unit("disk_size", help, Unit::Bytes, ConstGauge::new(size));
+        let help = "What is free of it; see `data_dir`";
+        registry.register_with_unit("disk_free", help, Unit::Bytes, ConstGauge::new(free));
+    }
+
     let started = METRICS.started.duration_since(SystemTime::UNIX_EPOCH);
     let started = ConstGauge::new(started.unwrap_or_default().as_secs_f64());
     let help = "When the api process started, since 1970";

@@ -183,9 +183,10 @@ pub async fn run(
     {
         tracing::error!("some commands could not be killed in time");
     }
-    if let Err(error) = app.executor.records().flush().await {
+    if let Err(error) = app.executor.records().flush_at_last().await {
         tracing::error!(error = chain(&error), "the newest exec records are lost");
     }
+    app.store.close().await;
     Ok(())
 }
 

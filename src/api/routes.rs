@@ -128,6 +128,13 @@ async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
             "the launcher does not answer or is being restarted",
         ));
     }
+    if !app.runtimes.has_room() {
+        return Err(ApiError::with_reason(
+            Code::Unavailable,
+            "no_room",
+            "the server's disk is full; runtimes can be stopped and deleted",
+        ));
+    }
     let missing = &app.config.allow_missing_limits;
     Ok(Json(
         json!({ "data": { "status": "ok", "allowed_missing_limits": missing } }),

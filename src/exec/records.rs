@@ -34,6 +34,9 @@ const MAX_WAITING_OUTPUT: u64 = 64 * MIB;
 /// Most records that wait to be written while the disk takes none; what comes beyond is lost, and the log says so.
 const MAX_WAITING: usize = 100_000;
 
+/// Records that are written at a time when the service ends on a full disk.
+const AT_LAST: usize = 200;
+
 /// See the module; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Records(Arc<Inner>);
@@ -156,6 +159,48 @@ impl Records {
         let records = self.clone();
         let written = tokio::spawn(async move { records.write().await });
         written.await.unwrap_or(Err(StoreError::Gone))
+    }
+
+    /// Writes at the end of the service what was noted. On a full disk the room that the store keeps for this is used, for
+    /// the records first: their output is given up, and where they are more than there is room for, the newest. The log
+    /// says how many.
+    pub async fn flush_at_last(&self) -> Result<(), StoreError> {
+        match self.flush().await {
+            Err(error) if error.is_full() => {}
+            other => return other,
+        }
+        let _turn = self.0.writing.lock().await;
+        let mut left = std::mem::take(&mut *self.waiting());
+        let mut changes: Vec<_> = left.changes.drain().collect();
+        changes.sort_by_key(|(id, _)| *id);
+        tracing::warn!(
+            records = changes.len(),
+            "the disk is full: the newest records are stored without output"
+        );
+        let mut lost = changes.len();
+        let mut first = ExecBatch {
+            keys: left.keys,
+            release: left.release,
+            durable: true,
+            ..ExecBatch::default()
+        };
+        while !changes.is_empty() || !first.is_empty() {
+            let rest = changes.split_off(changes.len().min(AT_LAST));
+            let mut batch = std::mem::take(&mut first);
+            batch.changes = std::mem::replace(&mut changes, rest);
+            for (_, change) in &mut batch.changes {
+                if let ExecChange::Put(write) = change
+                    && output_bytes(write) > 0
+                {
+                    drop_output(write);
+                }
+            }
+            let count = batch.changes.len();
+            let stored = self.0.store.change_execs_at_last(Arc::new(batch)).await;
+            stored.inspect_err(|_| tracing::error!(records = lost, "exec records are lost"))?;
+            lost -= count;
+        }
+        Ok(())
     }
 
     /// A tenant's record.

@@ -111,6 +111,41 @@ async fn what_was_noted_is_read_at_once_and_by_its_tenant_only() {
 }
 
 #[tokio::test]
+async fn on_a_full_disk_the_end_stores_what_nothing_else_may() {
+    let fixture = Fixture::new().await;
+    let records = fixture.open(64 << 20).await;
+    let [mine, _] = fixture.tenants;
+    records.store().fill_disk().await;
+    let mut ids = Vec::new();
+    let refused = loop {
+        let write = fixture.ended(3_000, 0);
+        ids.push(write.row.id);
+        records.put(write, None, false);
+        if let Err(error) = records.flush().await {
+            break error;
+        }
+        assert!(ids.len() < 5_000, "there is always room");
+    };
+    assert!(refused.is_full(), "{refused}");
+    // More than fit with their output.
+    for _ in 0..AT_LAST * 2 {
+        let write = fixture.ended(12_000, 0);
+        ids.push(write.row.id);
+        records.put(write, None, false);
+    }
+    records.flush_at_last().await.unwrap();
+    let kept = |id| length(&records, mine, id, Stream::Stdout);
+    assert_eq!(kept(ids[0]).await, Some(3_000));
+    assert_eq!(kept(*ids.last().unwrap()).await, None);
+    records.store().close().await;
+    let records = fixture.open(64 << 20).await;
+    for id in ids {
+        let record = records.get(mine, id).await.unwrap();
+        assert_eq!(record.unwrap().outcome, "exited");
+    }
+}
+
+#[tokio::test]
 async fn small_output_is_in_the_row_and_large_output_in_files() {
     let fixture = Fixture::new().await;
     let records = fixture.open(1 << 20).await;

@@ -47,11 +47,12 @@ impl ImageStore {
     }
 
     /// Makes the directory and the embedded image's skeleton anew, so that it follows the machine's packages, and removes
-    /// what interrupted imports left. Only while no runtime is mounted: an overlay's lower layer must not change under it.
+    /// what interrupted imports left. On a full disk they stay as an earlier start made them. Only while no runtime is mounted: an overlay's lower layer must not change under it.
     pub fn prepare(&self) -> Result<(), ImageError> {
         self.sweep()?;
-        skeleton::build_base(&self.built("base"))?;
-        host::build(&self.built("host"))
+        let (base, host) = (self.built("base"), self.built("host"));
+        skeleton::or_older(&base, skeleton::build_base(&base))?;
+        skeleton::or_older(&host, host::build(&host))
     }
 
     fn make_directory(&self) -> Result<(), ImageError> {

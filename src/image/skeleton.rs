@@ -16,6 +16,11 @@ impl Builder {
     pub(super) fn new(target: &Path) -> Result<Builder, ImageError> {
         let root = target.with_extension("new");
         remove(&root)?;
+        let old = target.with_extension("old");
+        if !target.exists() && old.exists() {
+            // It ended between its two renames.
+            fs::rename(&old, target).map_err(io_error("rename", &old))?;
+        }
         fs::create_dir_all(&root).map_err(io_error("create", &root))?;
         let builder = Builder {
             root,
@@ -90,6 +95,21 @@ impl Builder {
         chown(&path, Some(owner), Some(owner)).map_err(io_error("chown", &path))?;
         let mode = fs::Permissions::from_mode(mode);
         fs::set_permissions(&path, mode).map_err(io_error("chmod", &path))
+    }
+}
+
+/// What came of building a layer. On a full disk the one that an earlier start built stays, so that the service starts and room
+/// can be made.
+pub(super) fn or_older(target: &Path, built: Result<(), ImageError>) -> Result<(), ImageError> {
+    match built {
+        Err(ImageError::Io { source, path, .. })
+            if source.kind() == std::io::ErrorKind::StorageFull && target.exists() =>
+        {
+            let path = path.display();
+            tracing::warn!(%path, "the disk is full: a part of the images stays as it was");
+            remove(&target.with_extension("new"))
+        }
+        other => other,
     }
 }
 

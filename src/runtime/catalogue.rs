@@ -5,6 +5,7 @@ use super::error::RuntimeError;
 use super::model::Runtime;
 use super::status::Status;
 use crate::tenant::TenantId;
+use crate::warden::protocol::Filesystem;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use uuid::Uuid;
@@ -97,6 +98,14 @@ impl Catalogue {
         let maps = self.read();
         let all = maps.by_id.values();
         all.map(|runtime| runtime.status()).collect()
+    }
+
+    /// What the disks of all runtimes of all tenants may take together, in MiB.
+    pub(super) fn disks_mib(&self) -> u64 {
+        let maps = self.read();
+        let all = maps.by_id.values().map(|runtime| &runtime.settings);
+        let disks = all.filter(|settings| settings.filesystem == Filesystem::Persistent);
+        disks.fold(0, |sum, settings| sum.saturating_add(settings.disk_mib))
     }
 
     // The maps are changed by single calls that can't panic between each other, so a poisoned lock guards whole maps.

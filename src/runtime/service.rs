@@ -61,6 +61,14 @@ impl Runtimes {
             catalogue.insert(Arc::new(runtime))?;
         }
         let checkpoints = reconcile::checkpoints(&store, &warden, checkpoints).await?;
+        let promised: u64 = catalogue.disks_mib();
+        if host.is_less_than(promised) {
+            tracing::warn!(
+                promised_mib = promised,
+                "the disks of all runtimes together may take more than the data directory's file system has: one that is \
+                 full is full for all of them"
+            );
+        }
         Ok(Self(Arc::new(Inner {
             store,
             warden,
@@ -235,6 +243,16 @@ impl Runtimes {
         /// As long as whoever asks may wait; a busy warden answers in milliseconds.
         const LIMIT: Duration = Duration::from_secs(2);
         self.0.warden.answers(LIMIT).await
+    }
+
+    /// Whether the disk has room for the smallest runtime. Where it has not, little can be begun, but everything ended.
+    pub fn has_room(&self) -> bool {
+        self.0.host.has_any_room()
+    }
+
+    /// Size and free bytes of the file system that holds the runtimes' disks; none where it can't be told.
+    pub fn disk_bytes(&self) -> Option<(u64, u64)> {
+        self.0.host.disk_bytes()
     }
 
     /// The images that a runtime may be made of, in the order of their names.

@@ -55,6 +55,22 @@ impl HostSizes {
         )
     }
 
+    /// Whether the smallest disk would find room now.
+    pub(super) fn has_any_room(&self) -> bool {
+        self.has_room(MIN_DISK_MIB)
+    }
+
+    /// The file system's size and what is free of it, in bytes; none where it can't be told.
+    pub(super) fn disk_bytes(&self) -> Option<(u64, u64)> {
+        let (total, free) = self.disk_mib();
+        (total != u64::MAX).then(|| (total.saturating_mul(MIB), free.saturating_mul(MIB)))
+    }
+
+    /// Whether disks of so many MiB together may take more than there is.
+    pub(super) fn is_less_than(&self, mib: u64) -> bool {
+        self.disk_mib().0 < mib
+    }
+
     /// Whether this much is free now. What other runtimes were promised and have not written yet is not set aside.
     pub(super) fn has_room(&self, mib: u64) -> bool {
         self.disk_mib().1 >= mib

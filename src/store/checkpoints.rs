@@ -46,7 +46,8 @@ pub(super) fn read_all(connection: &Connection) -> rusqlite::Result<Vec<Checkpoi
 impl Store {
     /// Adds a checkpoint.
     pub async fn insert_checkpoint(&self, checkpoint: CheckpointRow) -> Result<(), StoreError> {
-        self.call("adding a checkpoint", move |connection| {
+        let bytes = checkpoint.settings.len() as u64;
+        self.add("adding a checkpoint", bytes, move |connection| {
             let sql = "INSERT INTO checkpoints
                        (id, tenant_id, runtime_id, name, state, settings, disk_bytes, created_at)
                        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";

@@ -65,6 +65,28 @@ pub struct ExecBatch {
     pub durable: bool,
 }
 
+impl ExecBatch {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.keys.is_empty() && self.release.is_empty()
+    }
+
+    /// About how many bytes it adds to the database.
+    fn bytes(&self) -> u64 {
+        /// Ids, numbers, indexes.
+        const ROW: u64 = 512;
+        let of = |change: &ExecChange| match change {
+            ExecChange::Put(write) => {
+                let output: usize = write.output.iter().map(Bytes::len).sum();
+                ROW + (output + write.row.command.len() + write.row.report.len()) as u64
+            }
+            ExecChange::Forget => 0,
+        };
+        let rows: u64 = self.changes.iter().map(|(_, change)| of(change)).sum();
+        rows + ROW * self.keys.len() as u64
+    }
+}
+
 /// Output that is kept no more; its files are to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evicted {
@@ -82,13 +104,19 @@ const BATCH: u32 = 500;
 impl Store {
     /// Makes all changes of a batch in one transaction.
     pub async fn change_execs(&self, batch: Arc<ExecBatch>) -> Result<(), StoreError> {
-        self.call("storing exec records", move |connection| {
-            if !batch.durable {
-                connection.pragma_update(None, "synchronous", "NORMAL")?;
+        match batch.bytes() {
+            0 => self.change_execs_at_last(batch).await,
+            bytes => {
+                let job = move |connection: &mut Connection| store(connection, &batch);
+                self.add("storing exec records", bytes, job).await
             }
-            let done = change(connection, &batch);
-            connection.pragma_update(None, "synchronous", "FULL")?;
-            done
+        }
+    }
+
+    /// As [`Store::change_execs`], but also where nothing but the reserve is left: what only removes, and the last of all.
+    pub async fn change_execs_at_last(&self, batch: Arc<ExecBatch>) -> Result<(), StoreError> {
+        self.call("storing exec records", move |connection| {
+            store(connection, &batch)
         })
         .await
     }
@@ -177,6 +205,15 @@ impl Store {
         })
         .await
     }
+}
+
+fn store(connection: &mut Connection, batch: &ExecBatch) -> rusqlite::Result<()> {
+    if !batch.durable {
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+    }
+    let done = change(connection, batch);
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    done
 }
 
 fn change(connection: &mut Connection, batch: &ExecBatch) -> rusqlite::Result<()> {

@@ -58,7 +58,7 @@ impl Store {
 
     /// Notes a request, instead of an expired one of the same name.
     pub async fn insert_key(&self, key: KeyRow) -> Result<(), StoreError> {
-        self.call("storing an idempotency key", move |connection| {
+        self.add("storing an idempotency key", 0, move |connection| {
             let transaction = connection.transaction()?;
             insert(&transaction, &key)?;
             transaction.commit()

@@ -10,6 +10,7 @@ mod exec_queries;
 mod execs;
 mod keys;
 mod migrations;
+mod reserve;
 mod rows;
 
 pub use checkpoints::CheckpointRow;
@@ -18,7 +19,7 @@ pub use execs::{Evicted, ExecBatch, ExecChange, ExecRow, ExecWrite};
 pub use keys::KeyRow;
 pub use rows::{RuntimeRow, Snapshot, TenantRow, TokenRow};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -101,7 +102,16 @@ impl StoreError {
     }
 }
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+/// SQLite's way to use a database alone: what the others would share is in memory, and takes no room on the disk.
+const ALONE: &str = "unix-excl";
+
+/// What a thread is sent.
+enum Job {
+    /// To be done with its connection.
+    Do(Box<dyn FnOnce(&mut Connection) + Send>),
+    /// Nothing more is to be done; told when that is so.
+    End(oneshot::Sender<()>),
+}
 
 /// A handle to the database; cheap to clone. The threads end with the last handle.
 #[derive(Debug, Clone)]
@@ -117,13 +127,26 @@ impl Store {
             path: path.to_owned(),
             source,
         };
-        let connect = || {
-            let connection = Connection::open(path)?;
+        let connect = |vfs: Option<&str>| {
+            let flags = OpenFlags::default();
+            let connection = match vfs {
+                None => Connection::open_with_flags(path, flags),
+                Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
+            }?;
             configure(&connection).map(|()| connection)
         };
-        let mut writer = connect().map_err(open)?;
+        let (mut writer, vfs) = match connect(None) {
+            Err(error) if reserve::lacks_index(&error) => {
+                tracing::warn!(
+                    "the disk is full: no other program can read the database until the next start"
+                );
+                (connect(Some(ALONE)).map_err(open)?, Some(ALONE))
+            }
+            connected => (connected.map_err(open)?, None),
+        };
         migrations::apply(&mut writer, path)?;
-        let reader = connect().map_err(open)?;
+        reserve::open(&mut writer).map_err(open)?;
+        let reader = connect(vfs).map_err(open)?;
         reader
             .pragma_update(None, "query_only", true)
             .map_err(open)?;
@@ -133,6 +156,28 @@ impl Store {
         })
     }
 
+    /// Brings everything into the database's file. Nothing can be written any more.
+    pub async fn close(&self) {
+        let (tell, ended) = oneshot::channel();
+        if self.jobs.send(Job::End(tell)).is_ok() {
+            let _ = ended.await;
+        }
+    }
+
+    /// As [`Store::call`], for what begins something and stores about so many bytes: refused when nothing but the
+    /// [`reserve`] is left.
+    async fn add<T, F>(&self, operation: &'static str, bytes: u64, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.call(operation, move |connection| {
+            reserve::keep(connection, bytes)?;
+            job(connection)
+        })
+        .await
+    }
+
     /// Runs `job` on the writing thread. It is carried out even if the caller stops waiting.
     async fn call<T, F>(&self, operation: &'static str, job: F) -> Result<T, StoreError>
     where
@@ -140,6 +185,17 @@ impl Store {
         F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         ask(&self.jobs, operation, job).await
+    }
+
+    /// From here on the file can't become larger, as on a full disk.
+    #[cfg(test)]
+    pub(crate) async fn fill_disk(&self) {
+        self.call("filling the disk", |connection| {
+            let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+            connection.pragma_update(None, "max_page_count", pages)
+        })
+        .await
+        .unwrap();
     }
 
     /// Runs `question` on the reading thread, which sees everything that was written before.
@@ -157,7 +213,20 @@ fn serve(name: &str, mut connection: Connection) -> Result<mpsc::Sender<Job>, St
     let (jobs, queue) = mpsc::channel::<Job>();
     std::thread::Builder::new()
         .name(name.into())
-        .spawn(move || queue.into_iter().for_each(|job| job(&mut connection)))
+        .spawn(move || {
+            for job in queue {
+                match job {
+                    Job::Do(work) => work(&mut connection),
+                    Job::End(tell) => {
+                        reserve::close(&connection);
+                        let _ = tell.send(());
+                        break;
+                    }
+                }
+            }
+            // The last that is closed removes the log, and with it the room that it has on a full disk.
+            std::mem::forget(connection);
+        })
         .map_err(StoreError::Thread)?;
     Ok(jobs)
 }
@@ -172,10 +241,10 @@ where
     F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
 {
     let (answer, wait) = oneshot::channel();
-    let job: Job = Box::new(move |connection| {
+    let job = Job::Do(Box::new(move |connection| {
         // The caller may have gone meanwhile.
         let _ = answer.send(job(connection));
-    });
+    }));
     thread.send(job).map_err(|_| StoreError::Gone)?;
     wait.await
         .map_err(|_| StoreError::Gone)?

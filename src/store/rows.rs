@@ -122,7 +122,8 @@ impl Store {
 
     /// Adds a runtime. [`StoreError::Taken`] when the tenant has one of that name.
     pub async fn insert_runtime(&self, runtime: RuntimeRow) -> Result<(), StoreError> {
-        self.call("adding a runtime", move |connection| {
+        let bytes = runtime.settings.len() as u64;
+        self.add("adding a runtime", bytes, move |connection| {
             let sql = "INSERT INTO runtimes (id, tenant_id, name, status, settings, created_at, updated_at)
                        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
             let RuntimeRow { id, tenant, name, status, settings, created_at, updated_at } = runtime;
@@ -154,7 +155,8 @@ impl Store {
     /// Sets what of a runtime may be changed: name, settings and the time of its last change. [`StoreError::Taken`] when
     /// the tenant has another one of that name.
     pub async fn update_runtime(&self, runtime: RuntimeRow) -> Result<(), StoreError> {
-        self.call("changing a runtime", move |connection| {
+        let bytes = runtime.settings.len() as u64;
+        self.add("changing a runtime", bytes, move |connection| {
             let sql = "UPDATE runtimes SET name = ?2, settings = ?3, updated_at = ?4 WHERE id = ?1";
             let RuntimeRow {
                 id,

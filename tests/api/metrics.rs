@@ -69,6 +69,8 @@ fn requests_execs_and_files_are_counted_and_nobody_is_named() {
     let before = Scrape::of(&server);
     assert_eq!(before.get("execs_total{outcome=\"exited\"}"), 0.0);
     assert_eq!(before.get("kept_output_bytes"), 0.0);
+    let (size, free) = (before.get("disk_size_bytes"), before.get("disk_free_bytes"));
+    assert!(0.0 < free && free <= size, "{free} of {size} bytes");
 
     let runtime = Runtime::create(&server.api, &json!({"name": "xyzzy-runtime"}));
     runtime.sh("printf 12345; printf 123 >&2").assert_code(0);

@@ -15,6 +15,7 @@ mod clock;
 mod database;
 mod full;
 mod jobs;
+mod overcommitted;
 mod read_only;
 mod scarce;
 mod unread_log;

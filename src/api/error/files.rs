@@ -1,6 +1,6 @@
 //! What a client learns of a file that was not read or written.
 
-use super::{ApiError, Code, refused};
+use super::{ApiError, Code, refused, unavailable};
 use crate::cell::file::Refusal;
 use crate::exec::AdmissionError;
 use crate::files::{FileError, SourceError};
@@ -25,6 +25,12 @@ impl ApiError {
             FileError::DiskFull(_) => {
                 with(Code::FailedPrecondition, "disk_full").detail("field", "limits.disk_mib")
             }
+            FileError::Refused {
+                refusal: Refusal::HostFull,
+                ..
+            } => unavailable("no_room", "the server's disk is full")
+                .because(&error)
+                .retry_after(30),
             FileError::OutOfMemory => {
                 with(Code::FailedPrecondition, "out_of_memory").detail("field", "limits.memory_mib")
             }
@@ -69,6 +75,7 @@ fn explained(refusal: Refusal, writing: bool, path: &str, error: &FileError) -> 
             "not_regular",
             "lies in `/proc`, whose files mean something to running commands only",
         ),
+        Refusal::HostFull => return ApiError::internal(error),
         Refusal::Kernel(errno) => match errno {
             Errno::ENOENT if writing => (
                 Code::NotFound,

@@ -70,6 +70,8 @@ pub enum Refusal {
     /// It does not lie on the runtime's own disk but on something that comes and goes with each cell, or that is shown
     /// read-only: `/proc`, `/dev`, a directory of the host image.
     Elsewhere,
+    /// The runtime's own disk has room for it, but the host's, which that one is a file on, has not.
+    HostFull,
 }
 
 impl From<Errno> for Refusal {
@@ -101,6 +103,7 @@ impl Report {
             Report::Refused(Refusal::Kernel(errno)) => (3, errno as u64),
             Report::Refused(Refusal::NotRegular) => (4, 0),
             Report::Refused(Refusal::Elsewhere) => (5, 0),
+            Report::Refused(Refusal::HostFull) => (6, 0),
         };
         let mut bytes = [tag; Self::LENGTH];
         bytes[1..].copy_from_slice(&value.to_le_bytes());
@@ -116,6 +119,7 @@ impl Report {
             (3, number @ 1..4096) => Some(Report::Refused(Errno::from_raw(number as i32).into())),
             (4, 0) => Some(Report::Refused(Refusal::NotRegular)),
             (5, 0) => Some(Report::Refused(Refusal::Elsewhere)),
+            (6, 0) => Some(Report::Refused(Refusal::HostFull)),
             _ => None,
         }
     }
@@ -167,6 +171,7 @@ mod tests {
             Report::Refused(Errno::ENOENT.into()),
             Report::Refused(Refusal::NotRegular),
             Report::Refused(Refusal::Elsewhere),
+            Report::Refused(Refusal::HostFull),
         ] {
             assert_eq!(Report::decode(report.encode()), Some(report));
         }

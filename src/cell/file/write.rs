@@ -6,6 +6,7 @@ use super::{CHUNK, Refusal, Report, by_descriptor, tell};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fchmod, fstatat};
+use nix::sys::statvfs::fstatvfs;
 use nix::sys::uio::pread;
 use nix::unistd::{UnlinkatFlags, fdatasync, fsync, linkat, read, unlinkat, write};
 use std::ffi::{CStr, CString};
@@ -60,10 +61,24 @@ fn receive(file: &OwnedFd) -> Result<bool, Refusal> {
             left -= count;
             unstored += count;
             if unstored >= STORE_EVERY {
-                fdatasync(file)?;
+                stored(file, fdatasync(file))?;
                 unstored = 0;
             }
         }
+    }
+}
+
+/// What came of storing a file. Its own disk gave it its blocks when they were written, so one that has more of them is not the
+/// one that is full.
+fn stored(file: &OwnedFd, done: Result<(), Errno>) -> Result<(), Refusal> {
+    /// Blocks that may be free and of no use: of the tables that tell where a file's blocks are.
+    const TABLES: u64 = 64;
+    match done {
+        Err(Errno::ENOSPC) => match fstatvfs(file) {
+            Ok(disk) if disk.blocks_available() > TABLES => Err(Refusal::HostFull),
+            _ => Err(Errno::ENOSPC.into()),
+        },
+        done => Ok(done?),
     }
 }
 
@@ -113,7 +128,7 @@ impl NewFile {
         if let Some(mode) = place.mode {
             fchmod(&self.file, mode)?;
         }
-        fsync(&self.file)?;
+        stored(&self.file, fsync(&self.file))?;
         let directory = place.make_directories()?;
         let to = place.name.as_c_str();
         if self.named.is_none() {

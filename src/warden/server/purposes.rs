@@ -6,6 +6,7 @@ use crate::image::content::ImageConfig;
 use crate::log::chain;
 use crate::resources::RuntimeResources;
 use crate::warden::protocol::{Failure, Reply};
+use crate::warden::server::building::DISK;
 use crate::warden::server::catalogue::Record;
 use crate::warden::server::cells::Gone;
 use crate::warden::server::checkpoints;
@@ -259,7 +260,15 @@ pub(super) fn remove(path: &Path, unfinished: &Path) -> JobResult {
         other => other,
     };
     // An earlier try may have come half way.
-    let removed = absent_is_fine(std::fs::rename(path, unfinished))
+    let renamed = match absent_is_fine(std::fs::rename(path, unfinished)) {
+        // A full disk may have no room for one more name, but has when the disk image is gone.
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+            absent_is_fine(std::fs::remove_file(path.join(DISK)))
+                .and_then(|()| absent_is_fine(std::fs::remove_dir_all(path)))
+        }
+        renamed => renamed,
+    };
+    let removed = renamed
         // Only a disk image and a record: no tenant's tree is walked.
         .and_then(|()| absent_is_fine(std::fs::remove_dir_all(unfinished)));
     removed
