@@ -132,6 +132,7 @@ fn argument_samples() -> Vec<[u64; 6]> {
         for second in words {
             samples.push([first, second, 0, 0, 0, 0]);
             samples.push([first, 0, second, first, second, first]);
+            samples.push([0, first, second, 0, 0, 0]);
         }
     }
     samples
