@@ -5,7 +5,8 @@ use super::auth::Caller;
 use super::body::{content_length, linger};
 use super::error::ApiError;
 use super::runtimes::Key;
-use crate::files::{Broken, Download, FilePath, Source, SourceError};
+use crate::cell::file::Refusal;
+use crate::files::{Broken, Download, FileError, FilePath, Source, SourceError};
 use crate::runtime::{Invalid, Runtime};
 use axum::body::{Body, HttpBody};
 use axum::extract::{RawQuery, State};
@@ -14,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
+use nix::errno::Errno;
 use percent_encoding::percent_decode;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -50,6 +52,21 @@ pub async fn read(
     Ok(response)
 }
 
+/// A runtime's disk is a file on the host's. When that is full, some kernels tell no more than that the runtime's failed (EIO,
+/// before 6.13 or so), and a file system that was given up for it takes nothing any more (EROFS).
+fn told_by_a_full_host(app: &App, error: FileError) -> FileError {
+    match error {
+        FileError::Refused {
+            writing,
+            refusal: Refusal::Kernel(Errno::EIO | Errno::EROFS),
+        } if !app.runtimes.has_room() => FileError::Refused {
+            writing,
+            refusal: Refusal::HostFull,
+        },
+        other => other,
+    }
+}
+
 /// PUT: 204 when the file is stored and in its place.
 pub async fn write(
     State(app): State<Arc<App>>,
@@ -74,7 +91,7 @@ pub async fn write(
         .write(runtime, path, content_length(&headers), body);
     written
         .await
-        .map_err(|error| ApiError::of_file(error, &shown))?;
+        .map_err(|error| ApiError::of_file(told_by_a_full_host(&app, error), &shown))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
