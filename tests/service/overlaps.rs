@@ -63,7 +63,8 @@ fn while_memory_is_lowered_under_commands_that_fill_it_others_are_served() {
         assert_eq!(shown["resources"]["limits"]["memory_mib"], now);
         // What was refused has left no trace: so much can be had.
         patch(1024).data(200);
-        let used = runtime.sh("head -c 120M /dev/zero | tail -c 100M | wc -c");
+        let line = "head -c 120M /dev/zero | tail -c 100M | wc -c";
+        let used = runtime.exec(&json!({"command": line, "timeout_secs": 300}));
         used.assert_stdout("104857600\n");
     }
     drop(writer);
