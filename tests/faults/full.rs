@@ -10,22 +10,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A small file system at the data directory, in a mount namespace of the server's own. None of it is kept back for root.
+/// A server whose data directory is on a small disk, of which nothing is kept back for root.
 fn small(mib: u32) -> Server {
-    let before = format!(
-        "cd \"$TEST_DIR\" && mkdir data && truncate -s {mib}M disk && mkfs.ext4 -q -m 0 disk && mount -o loop disk data"
-    );
-    Server::start(Options {
-        before: Some(before),
-        token: Some("0123456789abcdef0123456789abcdef".to_owned()),
-        ..Options::default()
-    })
-}
-
-/// The data directory as the server sees it.
-fn inside(server: &Server) -> PathBuf {
-    let data = server.data_dir();
-    PathBuf::from(format!("/proc/{}/root{}", server.pid, data.display()))
+    Server::start(Options::on_small_disk(mib, "-m 0"))
 }
 
 /// Takes all room there is but `left` bytes, until it is dropped.
@@ -33,7 +20,7 @@ struct Filler(PathBuf);
 
 impl Filler {
     fn leave(server: &Server, left: u64) -> Filler {
-        let path = inside(server).join("filler");
+        let path = server.own_data_dir().join("filler");
         let mut file = File::create(&path).expect("start to fill the disk");
         let (mut written, mut size) = (0, 1 << 20);
         while size > 0 {
@@ -99,7 +86,8 @@ fn an_image_that_finds_no_room_leaves_nothing() {
         let file = tree.path().join(format!("file-{number}"));
         fs::write(file, vec![number; 1 << 20]).expect("write a file");
     }
-    let archive = tree.path().with_extension("tar");
+    let beside = tempfile::tempdir().expect("a directory");
+    let archive = beside.path().join("image.tar");
     let packed = Command::new("tar")
         .arg("-cf")
         .arg(&archive)
@@ -108,7 +96,7 @@ fn an_image_that_finds_no_room_leaves_nothing() {
         .arg(".")
         .status();
     assert!(packed.expect("run tar").success());
-    let images = inside(&server).join("images");
+    let images = server.own_data_dir().join("images");
     // The store is there from the first image on.
     let small = tempfile::tempdir().expect("a directory");
     fs::write(small.path().join("file"), "small").expect("write a file");
@@ -139,7 +127,6 @@ fn an_image_that_finds_no_room_leaves_nothing() {
         all.any(|image| image["name"] == "large")
     };
     assert!(has(&listed()), "{}", listed());
-    let _ = fs::remove_file(archive);
 }
 
 #[test]
@@ -154,7 +141,7 @@ fn a_checkpoint_that_finds_no_room_leaves_nothing() {
     let write =
         json!({"command": "head -c 24000000 /dev/urandom > /root/file; sync; md5sum < /root/file"});
     let sum = api.post(exec, &write).data(200)["stdout"].clone();
-    let data = inside(&server);
+    let data = server.own_data_dir();
     // What is in the disks themselves is not looked at.
     let all = || {
         let mut all = names(&data);

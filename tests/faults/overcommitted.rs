@@ -6,7 +6,6 @@ use crate::support::server::Options;
 use crate::support::{Server, alone, assert_error, bound, eventually};
 use nix::sys::statvfs::statvfs;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 
 /// What each disk may take, in MiB; two of them are more than there is.
 const DISK: u32 = 100;
@@ -14,20 +13,12 @@ const DISK: u32 = 100;
 /// A server with a file system of its own at the data directory, which is there again after a restart. A part of it is kept back
 /// for root, as it is by default; a runtime's disk takes that too, and the api process can't.
 fn overcommitted() -> Server {
-    let before = "cd \"$TEST_DIR\"; mkdir -p data; \
-         [ -e disk ] || { truncate -s 160M disk; mkfs.ext4 -q disk; }; mount -o loop disk data";
-    Server::start(Options {
-        before: Some(before.to_owned()),
-        token: Some("0123456789abcdef0123456789abcdef".to_owned()),
-        ..Options::default()
-    })
+    Server::start(Options::on_small_disk(160, ""))
 }
 
 /// Bytes that the api process could still write.
 fn free(server: &Server) -> u64 {
-    let data = server.data_dir();
-    let data = PathBuf::from(format!("/proc/{}/root{}", server.pid, data.display()));
-    let disk = statvfs(&data).expect("look at the disk");
+    let disk = statvfs(&server.own_data_dir()).expect("look at the disk");
     disk.blocks_available() * disk.fragment_size()
 }
 

@@ -223,14 +223,7 @@ fn checkpoints_outlive_restarts_and_their_runtimes() {
 fn a_copy_that_has_no_room_leaves_nothing_and_harms_nothing() {
     needs!(Root, Unshare);
     let _turn = alone();
-    // A small file system at the data directory, in a mount namespace of the server's own.
-    // Not a tmpfs, which can't be idmapped before Linux 6.3.
-    let before = "cd \"$TEST_DIR\" && mkdir data && truncate -s 112M disk && mkfs.ext4 -q disk && mount -o loop disk data";
-    let server = Server::start(Options {
-        before: Some(before.to_owned()),
-        token: Some("0123456789abcdef0123456789abcdef".to_owned()),
-        ..Options::default()
-    });
+    let server = Server::start(Options::on_small_disk(112, ""));
     let runtime = Runtime::create(&server.api, &json!({"limits": {"disk_mib": 80}}));
     runtime
         .sh("head -c 60M /dev/urandom > /root/big")
@@ -239,8 +232,7 @@ fn a_copy_that_has_no_room_leaves_nothing_and_harms_nothing() {
     let reply = server.api.post(&path, &json!({}));
     assert_error(&reply, 503, "unavailable");
     assert_eq!(states(&server), [""; 0]);
-    let data = format!("/proc/{}/root{}", server.pid, server.data_dir().display());
-    let left = std::fs::read_dir(PathBuf::from(data).join("checkpoints"))
+    let left = std::fs::read_dir(server.own_data_dir().join("checkpoints"))
         .expect("list")
         .count();
     assert_eq!(left, 0, "a half-made copy is left");

@@ -5,25 +5,13 @@ use crate::support::server::Options;
 use crate::support::{Server, alone, assert_error};
 use serde_json::json;
 use std::fs;
-use std::path::PathBuf;
 
 #[test]
 fn a_full_data_directory_refuses_and_recovers() {
     needs!(Root, Unshare);
     let _turn = alone();
-    // A small file system at the data directory, in a mount namespace of the server's own. (Not a tmpfs, which can't be
-    // idmapped before Linux 6.3.)
-    let before = "cd \"$TEST_DIR\" && mkdir data && truncate -s 64M disk && mkfs.ext4 -q disk && mount -o loop disk data";
-    let server = Server::start(Options {
-        before: Some(before.to_owned()),
-        token: Some("0123456789abcdef0123456789abcdef".to_owned()),
-        ..Options::default()
-    });
-    let data = PathBuf::from(format!(
-        "/proc/{}/root{}",
-        server.pid,
-        server.data_dir().display()
-    ));
+    let server = Server::start(Options::on_small_disk(64, ""));
+    let data = server.own_data_dir();
     let filler = data.join("filler");
     let list = || server.api.get("/v1/runtimes").json()["pagination"]["total"].clone();
     let total = list();
@@ -89,12 +77,7 @@ fn fill(path: &std::path::Path) -> usize {
 fn what_is_kept_for_the_end_of_things_is_left_by_what_begins() {
     needs!(Root, Unshare);
     let _turn = alone();
-    let before = "cd \"$TEST_DIR\" && mkdir data && truncate -s 64M disk && mkfs.ext4 -q disk && mount -o loop disk data";
-    let server = Server::start(Options {
-        before: Some(before.to_owned()),
-        token: Some("0123456789abcdef0123456789abcdef".to_owned()),
-        ..Options::default()
-    });
+    let server = Server::start(Options::on_small_disk(64, ""));
     let api = &server.api;
     let post = |path: &str, body| api.post(path, &body);
     post(
@@ -108,8 +91,7 @@ fn what_is_kept_for_the_end_of_things_is_left_by_what_begins() {
         let made = post("/v1/runtimes/source/checkpoints", json!({})).data(200);
         format!("/v1/checkpoints/{}", made["id"].as_str().expect("an id"))
     });
-    let root = format!("/proc/{}/root{}", server.pid, server.data_dir().display());
-    let filler = PathBuf::from(root).join("filler");
+    let filler = server.own_data_dir().join("filler");
     assert!(fill(&filler) > 0, "there was no room from the start");
     // The database has room in its own file, which records of long commands use up.
     let body = json!({"command": format!("true {}", "long ".repeat(1000))}).to_string();

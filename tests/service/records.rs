@@ -313,13 +313,7 @@ fn detached_execs_count_like_any_other() {
 fn a_full_disk_loses_output_and_no_record() {
     needs!(Root, Unshare);
     let _turn = alone();
-    // Not a tmpfs, which can't be idmapped before Linux 6.3.
-    let before = "cd \"$TEST_DIR\" && mkdir data && truncate -s 112M disk && mkfs.ext4 -q disk && mount -o loop disk data";
-    let server = Server::start(Options {
-        before: Some(before.to_owned()),
-        token: Some("0123456789abcdef0123456789abcdef".to_owned()),
-        ..Options::default()
-    });
+    let server = Server::start(Options::on_small_disk(112, ""));
     // The usual one would not fit.
     let body = json!({"name": "example", "limits": {"disk_mib": 16}});
     server.api.post("/v1/runtimes", &body).data(200);
@@ -346,11 +340,7 @@ fn a_full_disk_loses_output_and_no_record() {
         .count();
     assert_eq!(told, 1, "{}", server.log());
 
-    let filler = PathBuf::from(format!(
-        "/proc/{}/root{}/filler",
-        server.pid,
-        server.data_dir().display()
-    ));
+    let filler = server.own_data_dir().join("filler");
     fill(&filler);
     let without_room = run(&server, "echo x", json!({}));
     let refused = server.api.post(EXEC, &sh("true", json!({"detach": true})));

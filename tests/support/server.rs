@@ -26,6 +26,23 @@ pub struct Options {
     pub token: Option<String>,
 }
 
+impl Options {
+    /// With an ext4 (a tmpfs can't be idmapped before Linux 6.3) of so many MiB at the data directory, in a mount namespace of the server's own, that is there again after a
+    /// restart. `more` is for mkfs.ext4, such as `-m 0`: nothing is kept back for root.
+    pub fn on_small_disk(mib: u32, more: &str) -> Options {
+        let made = format!("truncate -s {mib}M disk && mkfs.ext4 -q {more} disk");
+        let mounted = "mount -o loop disk data";
+        Options {
+            before: Some(format!(
+                "cd \"$TEST_DIR\" && mkdir -p data && {{ test -e disk || {{ {made}; }}; }} && {mounted}"
+            )),
+            // One that is made would be where only the server sees it.
+            token: Some("0123456789abcdef0123456789abcdef".to_owned()),
+            ..Options::default()
+        }
+    }
+}
+
 /// A running server with its data directory.
 pub struct Server {
     child: Mutex<Child>,
@@ -124,6 +141,12 @@ impl Server {
     /// Whether it runs a command, in the runtime that is always there.
     pub fn works(&self) -> bool {
         self.api.can_exec("/v1/runtimes/example/exec")
+    }
+
+    /// Its data directory as it sees it itself, which may have something mounted there.
+    pub fn own_data_dir(&self) -> PathBuf {
+        let data = self.data_dir();
+        PathBuf::from(format!("/proc/{}/root{}", self.pid, data.display()))
     }
 
     /// Its data directory.
