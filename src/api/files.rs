@@ -52,8 +52,8 @@ pub async fn read(
     Ok(response)
 }
 
-/// A runtime's disk is a file on the host's. When that is full, some kernels tell no more than that the runtime's failed (EIO,
-/// before 6.13 or so), and a file system that was given up for it takes nothing any more (EROFS).
+/// A runtime's disk is a file on the host's. When that is full, a write may have no better word for it than that the runtime's
+/// disk failed (EIO), and a file system that has given itself up for it takes nothing any more (EROFS).
 fn told_by_a_full_host(app: &App, error: FileError) -> FileError {
     match error {
         FileError::Refused {

@@ -25,12 +25,6 @@ impl ApiError {
             FileError::DiskFull(_) => {
                 with(Code::FailedPrecondition, "disk_full").detail("field", "limits.disk_mib")
             }
-            FileError::Refused {
-                refusal: Refusal::HostFull,
-                ..
-            } => unavailable("no_room", "the server's disk is full")
-                .because(&error)
-                .retry_after(30),
             FileError::OutOfMemory => {
                 with(Code::FailedPrecondition, "out_of_memory").detail("field", "limits.memory_mib")
             }
@@ -75,7 +69,11 @@ fn explained(refusal: Refusal, writing: bool, path: &str, error: &FileError) -> 
             "not_regular",
             "lies in `/proc`, whose files mean something to running commands only",
         ),
-        Refusal::HostFull => return ApiError::internal(error),
+        Refusal::HostFull => {
+            return unavailable("no_room", "the server's disk is full")
+                .because(error)
+                .retry_after(30);
+        }
         Refusal::Kernel(errno) => match errno {
             Errno::ENOENT if writing => (
                 Code::NotFound,
