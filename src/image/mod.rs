@@ -47,7 +47,8 @@ impl ImageStore {
     }
 
     /// Makes the directory and the embedded image's skeleton anew, so that it follows the machine's packages, and removes
-    /// what interrupted imports left. On a full disk they stay as an earlier start made them. Only while no runtime is mounted: an overlay's lower layer must not change under it.
+    /// what interrupted imports left. On a full disk they stay as an earlier start made them. Only while no runtime is mounted:
+    /// an overlay's lower layer must not change under it.
     pub fn prepare(&self) -> Result<(), ImageError> {
         self.sweep()?;
         let (base, host) = (self.built("base"), self.built("host"));
