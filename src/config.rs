@@ -116,6 +116,8 @@ pub struct Config {
     pub max_connections: u32,
     /// CPUs that one runtime may ask for.
     pub max_vcpus: u32,
+    /// Cells that may wait for commands of recently used runtimes.
+    pub max_parked_cells: u32,
     /// How log lines look.
     pub log_format: LogFormat,
 }
@@ -181,6 +183,12 @@ impl Config {
                 raw.max_vcpus.unwrap_or(host.cpus.max(64)),
                 1,
                 8192,
+            )?,
+            max_parked_cells: within(
+                "max_parked_cells",
+                raw.max_parked_cells.unwrap_or(64),
+                0,
+                1024,
             )?,
             log_format: match raw.log_format.as_deref() {
                 None | Some("text") => LogFormat::Text,

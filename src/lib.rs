@@ -47,6 +47,9 @@ pub mod sys;
 pub mod tenant;
 pub mod warden;
 
+#[global_allocator]
+static ALLOCATOR: sys::memory::Allocator = sys::memory::Allocator;
+
 // The tests' own files use the library by its name, also where they are part of it.
 #[cfg(any(test, fuzzing))]
 extern crate self as cellblock;

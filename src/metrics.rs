@@ -25,6 +25,52 @@ const OVERHEADS: [f64; 12] = [
     0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
 ];
 
+/// From the tens of microseconds that a phase takes where all is well.
+const PHASES: [f64; 12] = [
+    0.000_03, 0.000_1, 0.000_3, 0.000_6, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 1.0, 30.0,
+];
+
+/// A part of an exec's time; together they are all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// From the request's head to its body being read and its caller being known.
+    Auth,
+    /// From there until it may run: checks, and the queue.
+    Admit,
+    /// Until its cell has a first process; nothing where one was parked.
+    Open,
+    /// Until the cell is built; nothing where one was parked.
+    Bind,
+    /// Until the command is executed.
+    Exec,
+    /// Until it and all that it started have ended.
+    Run,
+    /// Until all of its output was read.
+    Drain,
+    /// Until its record was noted.
+    Close,
+}
+
+impl Phase {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Admit => "admit",
+            Self::Open => "open",
+            Self::Bind => "bind",
+            Self::Exec => "exec",
+            Self::Run => "run",
+            Self::Drain => "drain",
+            Self::Close => "close",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InPhase {
+    phase: &'static str,
+}
+
 /// An answered request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Request {
@@ -68,6 +114,7 @@ pub struct Metrics {
     execs: Family<Exec, Counter>,
     duration: Histogram,
     overhead: Histogram,
+    phases: Family<InPhase, Histogram>,
     transfers: Family<Ended, Counter>,
     transferred: Family<Moved, Counter>,
     warden_restarts: Counter,
@@ -82,6 +129,7 @@ impl Metrics {
             execs: Family::default(),
             duration: Histogram::new(DURATIONS),
             overhead: Histogram::new(OVERHEADS),
+            phases: Family::new_with_constructor(|| Histogram::new(PHASES)),
             transfers: Family::default(),
             transferred: Family::default(),
             warden_restarts: Counter::default(),
@@ -127,6 +175,13 @@ impl Metrics {
         self.overhead.observe(overhead.as_secs_f64());
     }
 
+    /// A phase of an exec took so long.
+    pub fn phase(&self, phase: Phase, took: Duration) {
+        let phase = phase.name();
+        let phase = self.phases.get_or_create(&InPhase { phase });
+        phase.observe(took.as_secs_f64());
+    }
+
     /// There is another warden in the place of one that died.
     pub fn warden_restarted(&self) {
         self.warden_restarts.inc();
@@ -154,6 +209,8 @@ impl Metrics {
             Unit::Seconds,
             self.overhead.clone(),
         );
+        let phases = "Where the time of execs goes";
+        registry.register_with_unit("exec_phase", phases, Unit::Seconds, self.phases.clone());
         let transfers =
             "File operations that ended; `failed`: refused by the runtime or broken off";
         registry.register("file_transfers", transfers, self.transfers.clone());

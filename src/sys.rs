@@ -3,10 +3,12 @@
 
 pub mod freeze;
 pub mod loopdev;
+pub mod memory;
 pub mod mount;
 pub mod packet;
 pub mod polled;
 pub mod seccomp;
+pub mod shared;
 pub mod terminal;
 
 use nix::errno::Errno;
@@ -17,6 +19,15 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 type Result<T> = std::result::Result<T, Errno>;
+
+/// Microseconds of CLOCK_MONOTONIC: the same for the warden and its cells, whose time namespaces have no offset.
+pub fn monotonic_us() -> u64 {
+    // Since Linux 2.6 there is this clock, so it can't fail.
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    now.map_or(0, |now| {
+        now.tv_sec() as u64 * 1_000_000 + now.tv_nsec() as u64 / 1000
+    })
+}
 
 /// Turns a raw syscall's return value into a number or errno.
 fn check(value: libc::c_long) -> Result<libc::c_long> {
@@ -223,6 +234,53 @@ pub fn reset_signals() -> Result<()> {
     SigSet::empty().thread_set_mask()
 }
 
+/// Empties the capability bounding set: every capability that the kernel knows, also such as came after this was written
+/// (PR_CAPBSET_DROP says EINVAL behind the last one, prctl(2)). Half the calls of asking for each whether it is there.
+pub fn drop_bounding_set() -> Result<()> {
+    for capability in 0.. {
+        // SAFETY: integers only.
+        let dropped = check(
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0) }
+                .into(),
+        );
+        match dropped {
+            Err(Errno::EINVAL) if capability > 0 => break,
+            other => other?,
+        };
+    }
+    Ok(())
+}
+
+/// Makes `kept`, a bit for each number, the effective and permitted capabilities of this thread, and empties the inheritable
+/// and ambient sets (capset(2), PR_CAP_AMBIENT). All at once: set by set, and asking first what there is, it is a dozen calls.
+///
+/// # Errors
+/// EPERM for one that is not permitted now.
+pub fn keep_capabilities(kept: u64) -> Result<()> {
+    /// _LINUX_CAPABILITY_VERSION_3 of linux/capability.h.
+    const VERSION: u32 = 0x2008_0522;
+    let header: [u32; 2] = [VERSION, 0];
+    let halves = [kept as u32, (kept >> 32) as u32];
+    // struct __user_cap_data_struct for each half: effective, permitted, inheritable.
+    let data = halves.map(|half| [half, half, 0]);
+    // SAFETY: both outlive the call, which reads two words and, in this version, two structures of three.
+    check(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) })?;
+    // SAFETY: integers only.
+    check(
+        unsafe {
+            libc::prctl(
+                libc::PR_CAP_AMBIENT,
+                libc::PR_CAP_AMBIENT_CLEAR_ALL,
+                0,
+                0,
+                0,
+            )
+        }
+        .into(),
+    )
+    .map(drop)
+}
+
 /// Ignores signals, until [`reset_signals`] in a child.
 pub fn ignore_signals(signals: &[Signal]) -> Result<()> {
     for signal in signals {
@@ -256,6 +314,15 @@ pub fn reap_any() -> Result<Option<(Pid, ChildEnd)>> {
         ChildEnd::Exited(libc::WEXITSTATUS(status) as u8)
     };
     Ok(Some((Pid::from_raw(pid as libc::pid_t), end)))
+}
+
+/// Waits for the end of any child and reaps it, as [`reap_any`] without a status.
+///
+/// # Errors
+/// ECHILD where there is none.
+pub fn wait_any() -> Result<()> {
+    // SAFETY: no status is asked for.
+    check(unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) }.into()).map(drop)
 }
 
 /// pidfd_send_signal(2) with SIGKILL. For the init of a pid namespace this ends every process in it.

@@ -172,7 +172,7 @@ fn lines_of_code(text: &str) -> usize {
 #[test]
 fn the_privileged_part_does_not_grow_unnoticed() {
     /// Raise it knowingly, with the number in ARCHITECTURE.md.
-    const MOST: usize = 13_000;
+    const MOST: usize = 13_500;
     let text = "//! Head.\n\nfn f() {} // said\n\n#[cfg(test)]\nmod tests {}\n";
     assert_eq!(lines_of_code(text), 1);
     let mut total = 0;

@@ -6,6 +6,7 @@ use super::error::ApiError;
 use super::execs::{self, Wanted};
 use super::stream::{Follow, Frame, Next};
 use crate::exec::{ExecRequest, Input};
+use crate::metrics::{METRICS, Phase};
 use crate::runtime::Invalid;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -88,6 +89,7 @@ pub async fn respond(
 ) -> Result<Response, ApiError> {
     let Wanted {
         tenant,
+        known,
         runtime,
         request,
         body,
@@ -102,6 +104,7 @@ pub async fn respond(
         exec.cap = 0;
     }
     let permit = app.executor.admit(&runtime, &exec).await?;
+    METRICS.phase(Phase::Admit, known.elapsed());
     drop(body);
     let detach = exec.detach;
     let grace = if names_cwd { GRACE } else { Duration::ZERO };

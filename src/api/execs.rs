@@ -16,6 +16,7 @@ use crate::exec::{
     ExecRequest, Execution, Input, Io, Kept, LiveOutput, OutputEncoding, Permit, Start, Stream,
     UNKNOWN, ValidExec,
 };
+use crate::metrics::{METRICS, Phase};
 use crate::runtime::{Identity, Invalid, Runtime, Settings};
 use crate::store::{ExecFilter, KeyRow};
 use crate::tenant::TenantId;
@@ -47,9 +48,12 @@ pub async fn exec(
     headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
-    let begin = Instant::now() + slow::PATIENCE;
+    let known = Instant::now();
+    let begin = known + slow::PATIENCE;
+    METRICS.phase(Phase::Auth, request_id.1.elapsed());
     let wanted = Wanted {
         tenant: caller.tenant,
+        known,
         runtime,
         request: exec_body::parse(body.json()?)?,
         body,
@@ -82,6 +86,8 @@ pub async fn exec(
 pub struct Wanted {
     /// Whose token it was.
     pub tenant: TenantId,
+    /// When that was known.
+    pub known: Instant,
     /// The runtime, as the client named it.
     pub runtime: String,
     /// What is to be run.
@@ -107,6 +113,7 @@ async fn start(
 ) -> Result<(Execution, OutputEncoding), ApiError> {
     let Wanted {
         tenant,
+        known,
         runtime,
         request,
         body,
@@ -117,6 +124,7 @@ async fn start(
     .await?;
     let encoding = exec.encoding;
     let permit = app.executor.admit(&runtime, &exec).await?;
+    METRICS.phase(Phase::Admit, known.elapsed());
     drop(body);
     let exec_id = Uuid::now_v7();
     let start = Start {

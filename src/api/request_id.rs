@@ -12,9 +12,9 @@ use uuid::Uuid;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The id of the request, for handlers that write an error themselves.
+/// The id of the request, for handlers that write an error themselves, and when it came.
 #[derive(Debug, Clone)]
-pub struct RequestId(pub String);
+pub struct RequestId(pub String, pub Instant);
 
 /// Keeps an incoming id that has the form of a UUID and makes one otherwise; answers with it, and logs under it.
 pub async fn layer(mut request: Request, next: Next) -> Response {
@@ -24,7 +24,9 @@ pub async fn layer(mut request: Request, next: Next) -> Response {
         .and_then(|value| value.to_str().ok())
         .filter(|text| valid(text))
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
-    request.extensions_mut().insert(RequestId(id.clone()));
+    request
+        .extensions_mut()
+        .insert(RequestId(id.clone(), Instant::now()));
     let mut counted = metrics::Request {
         route: route(&request),
         method: method(request.method()),

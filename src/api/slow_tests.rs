@@ -4,7 +4,7 @@ use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 
 fn id() -> RequestId {
-    RequestId("the id".into())
+    RequestId("the id".into(), std::time::Instant::now())
 }
 
 async fn after(secs: u64, result: Result<Answer, ApiError>) -> Result<Answer, ApiError> {

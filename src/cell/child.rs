@@ -2,7 +2,7 @@
 //! up by making its user namespace and becomes the cell's init.
 
 use crate::cell::error::{Result, Step};
-use crate::cell::report::{FromCell, GO, Stdio, report_failure, tell};
+use crate::cell::report::{FromCell, GO, report_failure, tell};
 use crate::cell::{Spec, devices, init, landlock, mounts, procfs, rootfs, userns};
 use crate::landlock::Domain;
 use crate::sys::{self, packet};
@@ -12,23 +12,23 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Where the control socket lives in the child: the only descriptor that init keeps of all those the warden had open.
-const CONTROL: i32 = 3;
-/// Where a terminal's devpts instance lives until it is mounted.
-const PTS: i32 = 4;
+/// Where what is kept of all that the warden had open lives in the child: the control socket, which init keeps, the order's,
+/// which the payload does, and a terminal's devpts instance until it is mounted.
+const KEPT: i32 = 3;
 
 /// Builds the cell and runs its init. Never returns; a failure is reported to the warden before the end.
-pub fn run(spec: &Spec<'_>, mut control: OwnedFd) -> ! {
-    let result = build(spec, &mut control)
-        .and_then(|(stdio, domain)| init::run(spec.sandbox, spec.ids, &control, stdio, domain));
+pub fn run(spec: &Spec<'_>, mut control: OwnedFd, mut order: OwnedFd) -> ! {
+    sys::memory::begin_child();
+    let result = build(spec, &mut control, &mut order)
+        .and_then(|domain| init::run(spec, &control, order, domain));
     if let Err(error) = result {
         report_failure(&control, &error);
     }
     sys::exit_now(1)
 }
 
-/// `control` is replaced by its only copy that stays open.
-fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<(Stdio, Option<Domain>)> {
+/// `control` and `order` are replaced by their only copies that stay open.
+fn build(spec: &Spec<'_>, control: &mut OwnedFd, order: &mut OwnedFd) -> Result<Option<Domain>> {
     // The warden's end must be ours too; also set again below, since a change of ids clears it (prctl(2)).
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent death signal")?;
     nix::sys::prctl::set_dumpable(false).step("become not dumpable")?;
@@ -36,7 +36,7 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<(Stdio, Option<Domain
     umask(Mode::empty());
     // Before anything that waits: among what the warden had open are the pipe ends of other cells, whose readers wait for
     // the last one to be closed.
-    let mut needed = vec![control.as_fd(), spec.template];
+    let mut needed = vec![control.as_fd(), order.as_fd(), spec.template];
     needed.extend(spec.attach.iter().map(AsFd::as_fd));
     needed.extend(spec.pts);
     sys::close_all_but(&needed).step("close what other cells need")?;
@@ -45,20 +45,26 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<(Stdio, Option<Domain
         // "0" is the writer itself. The write waits for an RCU grace period: here only this cell waits with it.
         nix::unistd::write(file, b"0").step("join the cgroup")?;
     }
-    // After the joins, so that the namespace's root is the cell's own group.
-    if !cfg!(cellblock_without = "cgroup-namespace") {
-        unshare(CloneFlags::CLONE_NEWCGROUP).step("unshare the cgroup namespace")?;
-    }
+    // After the joins, so that the cgroup namespace's root is the cell's own group, and what is made here is charged to it.
+    let mut own = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    own.set(
+        CloneFlags::CLONE_NEWNET,
+        !cfg!(cellblock_without = "network-namespace"),
+    );
+    own.set(
+        CloneFlags::CLONE_NEWCGROUP,
+        !cfg!(cellblock_without = "cgroup-namespace"),
+    );
+    unshare(own).step("unshare the namespaces")?;
     setns(spec.template, CloneFlags::CLONE_NEWNS).step("enter the template")?;
     unshare(CloneFlags::CLONE_NEWNS).step("copy the template")?;
 
-    let pts = keep_only(control, spec.pts)?;
+    let pts = keep_only(control, order, spec.pts)?;
     if let Some((layers, bytes)) = spec.fresh {
         rootfs::assemble(layers, &rootfs::Writable::Fresh(bytes), spec.uid_base)?;
     }
     let root = mounts::root()?;
     let sandbox = spec.sandbox;
-    let terminal = pts.is_some();
     let pts = pts.map_or_else(|| devices::new_pts(spec.uid_base), Ok)?;
     let queues = landlock::queues(sandbox.landlock)?;
     let hidden = queues.as_ref().map(AsFd::as_fd);
@@ -78,53 +84,54 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd) -> Result<(Stdio, Option<Domain
     nix::unistd::chdir("/").step("enter /")?;
     sys::loopback_up().step("bring lo up")?;
     nix::unistd::sethostname(spec.hostname).step("set the host name")?;
-    // POSIX message queues and SysV objects live in the ipc namespace that the clone made.
-
     userns::unshare_as(spec.uid_base)?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent death signal")?;
     tell(control, &FromCell::UserNamespaceMade, &[]);
-    Ok((wait_for_go(control, terminal)?, domain))
+    wait_for_go(control)?;
+    Ok(domain)
 }
 
-/// Closes everything that was inherited but the control socket, which moves to [`CONTROL`], and what will be `/dev/pts`,
-/// which is returned at [`PTS`]. Descriptors 0 and 1 of the warden are `/dev/null`; 2 is its log, which no process of a
+/// Closes everything that was inherited but the sockets, which move to the lowest numbers, and what will be `/dev/pts`,
+/// which is returned behind them. Descriptors 0 and 1 of the warden are `/dev/null`; 2 is its log, which no process of a
 /// cell may hold, and becomes the same.
-fn keep_only(control: &mut OwnedFd, pts: Option<BorrowedFd<'_>>) -> Result<Option<OwnedFd>> {
-    let step = "keep only the control socket";
-    // Above the fixed numbers, so that neither copy below overwrites the other's source.
-    let pts = pts
-        .map(|pts| sys::dup_above(pts, PTS + 1))
-        .transpose()
-        .step(step)?;
-    sys::dup_onto(control.as_fd(), CONTROL, true).step(step)?;
+fn keep_only(
+    control: &mut OwnedFd,
+    order: &mut OwnedFd,
+    pts: Option<BorrowedFd<'_>>,
+) -> Result<Option<OwnedFd>> {
+    let step = "keep only the sockets";
     sys::dup_onto(std::io::stdin().as_fd(), 2, false).step(step)?;
-    let kept = sys::inherited_fd(CONTROL).step(step)?;
-    // Its number is closed here, or it is CONTROL itself.
-    std::mem::forget(std::mem::replace(control, kept));
-    let Some(pts) = pts else {
-        sys::close_range(CONTROL + 1, u32::MAX).step(step)?;
-        return Ok(None);
-    };
-    sys::dup_onto(pts.as_fd(), PTS, true).step(step)?;
-    drop(pts);
-    sys::close_range(PTS + 1, u32::MAX).step(step)?;
-    sys::inherited_fd(PTS).map(Some).step(step)
+    let kept = [Some(control.as_fd()), Some(order.as_fd()), pts];
+    // Above the fixed numbers, so that no copy below overwrites another's source.
+    let copies = kept
+        .into_iter()
+        .flatten()
+        .map(|fd| sys::dup_above(fd, KEPT + 3));
+    let copies: Vec<OwnedFd> = copies.collect::<nix::Result<_>>().step(step)?;
+    let mut number = KEPT;
+    for copy in copies {
+        sys::dup_onto(copy.as_fd(), number, true).step(step)?;
+        number += 1;
+    }
+    sys::close_range(number, u32::MAX).step(step)?;
+    // Their numbers are closed here, or belong to the copies.
+    for (place, number) in [control, order].into_iter().zip(KEPT..) {
+        let kept = sys::inherited_fd(number).step(step)?;
+        std::mem::forget(std::mem::replace(place, kept));
+    }
+    let pts = pts.map(|_| sys::inherited_fd(KEPT + 2));
+    pts.transpose().step(step)
 }
 
-fn wait_for_go(control: &OwnedFd, terminal: bool) -> Result<Stdio> {
+fn wait_for_go(control: &OwnedFd) -> Result<()> {
     let step = "wait for the warden";
     let mut buffer = [0; 16];
-    let packet = packet::receive(control.as_fd(), &mut buffer).step(step)?;
+    let packet = packet::receive_trusted(control.as_fd(), &mut buffer).step(step)?;
     // The warden's end while a cell waits: there is nobody left to report to.
     let packet = packet.ok_or(Errno::EPIPE).step(step)?;
-    let expected = &buffer[..packet.length] == GO;
-    let fds: std::result::Result<[OwnedFd; 4], _> = packet.fds.try_into();
-    match fds {
-        Ok([command, stdin, stdout, stderr]) if expected => Ok(Stdio {
-            command,
-            streams: [stdin, stdout, stderr],
-            terminal,
-        }),
-        _ => Err(Errno::EPROTO).step(step),
+    if &buffer[..packet.length] == GO {
+        Ok(())
+    } else {
+        Err(Errno::EPROTO).step(step)
     }
 }

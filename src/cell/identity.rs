@@ -1,8 +1,8 @@
 //! Giving up power: ids, capabilities, no_new_privs. Everything here goes one way.
 
-use crate::cell::error::{CellError, Result, Step};
-use caps::{CapSet, Capability};
-use nix::errno::Errno;
+use crate::cell::error::{Result, Step};
+use crate::sys;
+use caps::Capability;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
@@ -28,37 +28,26 @@ pub fn become_ids(uid: u32, gid: u32) -> Result<()> {
 
 /// Empties the bounding set. Needs CAP_SETPCAP, so it comes before the ids.
 pub fn drop_bounding_set() -> Result<()> {
-    caps::clear(None, CapSet::Bounding).map_err(|_| failed("empty the bounding set"))
+    sys::drop_bounding_set().step("empty the bounding set")
 }
 
 /// Empties the ambient, inheritable, effective and permitted sets and sets no_new_privs. With the bounding set empty, a
 /// later execve(2) as uid 0 gains nothing either (capabilities(7), "Capabilities and execution of programs by root").
 pub fn drop_capabilities() -> Result<()> {
-    for set in [
-        CapSet::Ambient,
-        CapSet::Inheritable,
-        CapSet::Effective,
-        CapSet::Permitted,
-    ] {
-        caps::clear(None, set).map_err(|_| failed(&format!("empty the {set:?} set")))?;
-    }
-    nix::sys::prctl::set_no_new_privs().step("set no_new_privs")
+    keep_capabilities(0)
 }
 
 /// [`become_ids`] that ends with CAP_KILL as the only capability, in the permitted and effective sets; no_new_privs is set.
 pub fn become_ids_with_kill(uid: u32, gid: u32) -> Result<()> {
     // Leaving uid 0 would clear the permitted set (capabilities(7)); cleared again by the second step of this.
-    caps::securebits::set_keepcaps(true).map_err(|_| failed("keep the capabilities"))?;
+    nix::sys::prctl::set_keepcaps(true).step("keep the capabilities")?;
     become_ids(uid, gid)?;
-    caps::securebits::set_keepcaps(false).map_err(|_| failed("drop the capabilities"))?;
-    let kill = caps::CapsHashSet::from([Capability::CAP_KILL]);
-    for set in [CapSet::Ambient, CapSet::Inheritable] {
-        caps::clear(None, set).map_err(|_| failed(&format!("empty the {set:?} set")))?;
-    }
-    // The effective set is empty by now: the change of ids did that whatever was to be kept.
-    for set in [CapSet::Permitted, CapSet::Effective] {
-        caps::set(None, set, &kill).map_err(|_| failed(&format!("reduce the {set:?} set")))?;
-    }
+    nix::sys::prctl::set_keepcaps(false).step("drop the capabilities")?;
+    keep_capabilities(Capability::CAP_KILL.bitmask())
+}
+
+fn keep_capabilities(kept: u64) -> Result<()> {
+    sys::keep_capabilities(kept).step("reduce the capability sets")?;
     nix::sys::prctl::set_no_new_privs().step("set no_new_privs")
 }
 
@@ -71,11 +60,4 @@ pub fn set_rlimits(limits: &[(Resource, u64, u64)]) -> Result<()> {
         setrlimit(*resource, (*soft).min(own), (*hard).min(own)).step(&step)?;
     }
     Ok(())
-}
-
-fn failed(step: &str) -> CellError {
-    CellError {
-        step: step.to_owned(),
-        source: Errno::last(),
-    }
 }

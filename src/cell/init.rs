@@ -7,12 +7,12 @@
 //! to whoever took init over: kill(2) reaches the processes of its own pid namespace, which end with init anyway.
 
 use crate::cell::error::{Result, Step};
-use crate::cell::identity::Ids;
 use crate::cell::netlink::Gate;
-use crate::cell::report::{FromCell, SignalSet, Stdio, tell};
-use crate::cell::{Sandbox, identity, payload};
+use crate::cell::report::{FromCell, SignalSet, tell};
+use crate::cell::{Spec, identity, payload};
 use crate::landlock::Domain;
 use crate::resources::INIT_ID;
+use crate::sys::shared::Shared;
 use crate::sys::{self, ChildEnd, packet};
 use crate::warden::protocol::CellEnd;
 use nix::errno::Errno;
@@ -24,29 +24,32 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// Runs the payload to its end and reports it.
 pub fn run(
-    sandbox: &Sandbox,
-    ids: Ids,
+    spec: &Spec<'_>,
     control: &OwnedFd,
-    stdio: Stdio,
+    order: OwnedFd,
     domain: Option<Domain>,
 ) -> Result<()> {
     // The warden ignores some, which would be inherited: a client's signal to a command that has just been forked would be
     // lost. Init itself stays deaf to them as the first process of its pid namespace (pid_namespaces(7)).
     sys::reset_signals().step("reset the signals")?;
+    if !cfg!(cellblock_without = "capabilities") {
+        // Once for both.
+        identity::drop_bounding_set()?;
+    }
+    let began = Shared::new().step("share a clock")?;
     let (gate, asker) = packet::pair().step("make the way for questions")?;
     let main = match sys::fork().step("fork the payload")? {
         ForkResult::Child => {
             drop(gate);
-            payload::run(sandbox, ids, control, &asker, stdio, domain)
+            payload::run(spec, control, order, asker, domain, began)
         }
         ForkResult::Parent { child } => child,
     };
     drop(asker);
     // Init itself stays outside of the domain, out of reach of the payload's signals and within its own.
-    drop((stdio, domain));
+    drop((order, domain));
     // Until here they were the host's /dev/null: nothing of the host stays open in the cell.
     sys::close_range(0, 2).step("close the standard streams")?;
-    identity::drop_bounding_set()?;
     identity::become_ids_with_kill(INIT_ID, INIT_ID)?;
     nix::sys::prctl::set_dumpable(false).step("become not dumpable")?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).step("set the parent death signal")?;
@@ -54,7 +57,12 @@ pub fn run(
         return Ok(());
     }
     let end = watch_over(main, control, Gate::Channel(gate))?;
-    tell(control, &FromCell::End(end), &namespaces());
+    end_all_others()?;
+    tell(control, &FromCell::End(end, began.get()), &[]);
+    // To end is work for the kernel, which would keep this processor from whoever waits for that word. Who has this ends init.
+    if tell(control, &FromCell::Namespaces, &namespaces()) {
+        let _ = packet::receive_trusted(control.as_fd(), &mut [0; 16]);
+    }
     Ok(())
 }
 
@@ -66,6 +74,25 @@ fn namespaces() -> Vec<OwnedFd> {
         .filter_map(|name| std::fs::File::open(format!("/proc/self/ns/{name}")).ok())
         .map(OwnedFd::from)
         .collect()
+}
+
+/// Ends whatever else is in the cell, so that nothing of it does anything any more when its end is told: that need not
+/// wait for the kernel to take the cell itself apart. Nobody can start another process beside this: fork(2) fails with a
+/// fatal signal pending.
+fn end_all_others() -> Result<()> {
+    let step = "end all other processes";
+    match kill(Pid::from_raw(-1), Signal::SIGKILL) {
+        Ok(()) => {}
+        Err(Errno::ESRCH) => return Ok(()),
+        Err(errno) => return Err(errno).step(step),
+    }
+    loop {
+        match sys::wait_any() {
+            Ok(()) | Err(Errno::EINTR) => {}
+            Err(Errno::ECHILD) => return Ok(()),
+            Err(errno) => return Err(errno).step(step),
+        }
+    }
 }
 
 /// Whether the warden ended before its death signal was asked for.
@@ -104,17 +131,22 @@ fn watch_over(main: Pid, control: &OwnedFd, mut gate: Gate) -> Result<CellEnd> {
             Err(Errno::EINTR) => continue,
             other => other.step(step)?,
         };
-        let ready = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| fd.any() != Some(false));
-        let (child, message, asked) = (ready(fds.first()), ready(fds.get(1)), ready(fds.get(2)));
-        if asked {
-            gate = gate.attend();
+        // A bit that is not known is no reason to wait.
+        let events = |fd: Option<&PollFd<'_>>| {
+            fd.map_or(PollFlags::empty(), |fd| {
+                fd.revents().unwrap_or(PollFlags::POLLERR)
+            })
+        };
+        let [child, message, asked] = [0, 1, 2].map(|index| events(fds.get(index)));
+        if !asked.is_empty() {
+            gate = gate.attend(asked);
         }
-        if child {
+        if !child.is_empty() {
             children.read_signal().step(step)?;
         }
-        if message {
+        if !message.is_empty() {
             let mut buffer = [0; 16];
-            match packet::receive(control.as_fd(), &mut buffer) {
+            match packet::receive_trusted(control.as_fd(), &mut buffer) {
                 Ok(Some(packet)) => pass_on(main, &buffer[..packet.length]),
                 Err(Errno::EINTR) => {}
                 // The warden is gone, and its end is ours too: the death signal is on its way.

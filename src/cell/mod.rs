@@ -5,16 +5,18 @@
 //! | who | file | does |
 //! |---|---|---|
 //! | warden | `terminal` | where asked for, makes the terminal and the instance that becomes `/dev/pts` |
-//! | | `open` (here) | clones the child into pid, net, ipc, uts and time namespaces and the v2 cgroup |
-//! | child, host root | `child` | joins the v1 cgroups; cgroup namespace; copies the runtime's mount namespace |
+//! | | `open` (here) | clones the child into pid and time namespaces and the v2 cgroup |
+//! | child, host root | `child` | joins the v1 cgroups; cgroup, net, ipc and uts namespaces; copies the runtime's mount namespace |
 //! | | `rootfs` | ephemeral only: overlay over a fresh tmpfs, pivot_root |
 //! | | `devices`, `procfs` | `/dev`, `/dev/shm`, `/proc`, perhaps `/tmp` |
 //! | | `landlock` | makes the domain that the payload will enter |
 //! | | `child` | loopback up, host name, *then* its user namespace: all others belong to the host's |
-//! | warden | `userns` | writes the uid and gid maps, sends the descriptors |
+//! | warden | `userns` | writes the uid and gid maps |
 //! | child, now init | `init` | forks the payload, gives up every right but to signal it, reaps, reports |
 //! | | `netlink` | lets the payload have a few netlink sockets |
-//! | payload | `payload`, `identity` | ids, capabilities, rlimits, Landlock, then either: cwd, look-up, seccomp, execve |
+//! | payload | `payload`, `identity` | ids, capabilities, rlimits, Landlock, then waits for its order |
+//! | warden | | sends the order: the command and its streams; perhaps long after all the rest |
+//! | payload | `payload` | either: cwd, look-up, seccomp, execve |
 //! | | `file` | or: seccomp, and one file is read or written |
 //!
 //! Because the user namespace comes last, the payload has no power over the other namespaces even if it had
@@ -66,6 +68,8 @@ pub struct Sandbox {
     pub umask: u32,
     /// Filters in the order of their installation.
     pub seccomp: Vec<BpfProgram>,
+    /// They allow all of [`payload::CALLS_AFTER_ORDER`].
+    pub seccomp_early: bool,
     /// The kernel's Landlock ABI.
     pub landlock: Abi,
     /// Whether Landlock is to deny TCP.
@@ -108,30 +112,29 @@ pub struct Open {
     pub pidfd: OwnedFd,
     /// The warden's end of the control socket.
     pub control: OwnedFd,
+    /// The warden's end of the socket that the payload's order comes from; it may be sent at any time.
+    pub order: OwnedFd,
 }
 
 /// Clones the cell's first process. It answers on the control socket, see [`report`].
 pub fn open(spec: &Spec<'_>) -> Result<Open> {
     let (ours, theirs) = packet::pair().step("make the control socket")?;
+    let (order, awaited) = packet::pair().step("make the order's socket")?;
     /// linux/sched.h, Linux 5.6; libc has it for other targets only.
     const CLONE_NEWTIME: libc::c_int = 0x80;
-    let mut flags = libc::CLONE_NEWPID
-        | libc::CLONE_NEWNET
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | CLONE_NEWTIME;
-    if cfg!(cellblock_without = "network-namespace") {
-        flags &= !libc::CLONE_NEWNET;
-    }
+    // The others the child makes itself: a network namespace takes longer than all else together, and the warden's time is
+    // everybody's.
+    let flags = libc::CLONE_NEWPID | CLONE_NEWTIME;
     match sys::clone3(flags, spec.clone_into).step("clone the cell")? {
         Cloned::Child => {
-            drop(ours);
-            child::run(spec, theirs)
+            drop((ours, order));
+            child::run(spec, theirs, awaited)
         }
         Cloned::Parent { pid, pidfd } => Ok(Open {
             pid,
             pidfd,
             control: ours,
+            order,
         }),
     }
 }

@@ -8,6 +8,7 @@
 use crate::cell::error::{Result, Step};
 use crate::sys::{packet, seccomp};
 use nix::errno::Errno;
+use nix::poll::PollFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// How many there may be at a time. Programs open one for a moment to list interfaces and addresses. Threads that ask at the
@@ -77,8 +78,8 @@ impl Gate {
         }
     }
 
-    /// Does what there is to do when that is readable or at its end.
-    pub fn attend(self) -> Self {
+    /// Does what there is to do when that is readable or at its end, as `events` say.
+    pub fn attend(self, events: PollFlags) -> Self {
         match self {
             Self::Channel(channel) => {
                 let mut buffer = [0; 16];
@@ -87,6 +88,8 @@ impl Gate {
                 let listener = fds.and_then(|fds| fds.into_iter().next());
                 listener.map_or(Self::Gone, Self::Listener)
             }
+            // The last one that could ask has ended. To wait any longer would be to be woken at once, over and over.
+            Self::Listener(_) if !events.contains(PollFlags::POLLIN) => Self::Gone,
             Self::Listener(listener) => match answer(listener.as_fd()) {
                 // Who asked has ended meanwhile, or was interrupted and asks again.
                 Ok(()) | Err(Errno::ENOENT | Errno::EINTR | Errno::EINPROGRESS) => {
@@ -125,6 +128,14 @@ fn count(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Else init would be woken over and over between the end of the last asker and its own.
+    #[test]
+    fn nobody_waits_for_a_listener_that_nobody_can_ask() {
+        let listener = || Gate::Listener(std::fs::File::open("/dev/null").unwrap().into());
+        assert!(matches!(listener().attend(PollFlags::POLLHUP), Gate::Gone));
+        assert!(listener().fd().is_some() && Gate::Gone.fd().is_none());
+    }
 
     #[test]
     fn sockets_are_counted_in_the_kernels_own_table() {

@@ -8,12 +8,14 @@ use crate::cell::identity::Ids;
 use crate::cell::lookup::{self, Lookup};
 use crate::cell::report::FromCell;
 use crate::cell::report::{Stdio, report_failure, tell};
-use crate::cell::{Sandbox, identity, mounts, netlink};
+use crate::cell::{Sandbox, Spec, identity, mounts, netlink};
 use crate::landlock::Domain;
 use crate::sys;
+use crate::sys::shared::Shared;
 use crate::warden::protocol::CellEnd;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
+use nix::sys::resource::Resource;
 use nix::sys::stat::{Mode, umask};
 use std::ffi::{CStr, CString};
 use std::io::Read;
@@ -32,25 +34,35 @@ enum Order {
 
 /// Becomes the command, or carries the operation out. Never returns.
 pub fn run(
-    sandbox: &Sandbox,
-    ids: Ids,
+    spec: &Spec<'_>,
     control: &OwnedFd,
-    init: &OwnedFd,
-    stdio: Stdio,
+    order: OwnedFd,
+    init: OwnedFd,
     domain: Option<Domain>,
+    began: Shared,
 ) -> ! {
-    let Stdio {
-        command,
-        streams,
-        terminal,
-    } = stdio;
-    let prepared = confine(sandbox, ids, &streams, terminal)
+    let sandbox = spec.sandbox;
+    // To take a terminal needs ioctl(2), of which a profile may allow only some.
+    let early = sandbox.seccomp_early && spec.pts.is_none() && !allows_few_files(sandbox);
+    let prepared = confine(sandbox, spec.ids)
         .and_then(|()| restrict(domain))
-        .and_then(|()| read_order(command));
+        .and_then(|()| bound_netlink(init))
+        .and_then(|()| filter(sandbox, early))
+        .and_then(|()| await_order(order, spec.pts.is_some()))
+        .and_then(|order| limit(sandbox, allows_few_files(sandbox)).map(|()| order));
+    let filter_late = || {
+        if let Err(error) = filter(sandbox, !early) {
+            report_failure(control, &error);
+            sys::exit_now(NOT_EXECUTABLE);
+        }
+    };
     match prepared {
-        Ok(Order::Run(command)) => start(sandbox, control, init, &command),
+        Ok(Order::Run(command)) => start(control, &command, || {
+            began.set(sys::monotonic_us());
+            filter_late();
+        }),
         Ok(Order::File(operation)) => {
-            filter(sandbox, control, init);
+            filter_late();
             // It needs its three streams and nothing else, not even the way to the warden.
             match sys::close_range(3, u32::MAX) {
                 Ok(()) => file::run(&operation),
@@ -64,27 +76,18 @@ pub fn run(
     }
 }
 
-/// Session, streams, limits, ids, capabilities. Nothing is looked up from `/` once the capabilities are gone: a tenant may
+/// Session, limits, ids, capabilities. Nothing is looked up from `/` once the capabilities are gone: a tenant may
 /// have closed it to himself, which is for the command to find out, or the operation on a file.
-fn confine(sandbox: &Sandbox, ids: Ids, streams: &[OwnedFd; 3], terminal: bool) -> Result<()> {
+fn confine(sandbox: &Sandbox, ids: Ids) -> Result<()> {
     let proc = mounts::beneath_dir(mounts::root()?.as_fd(), c"proc").step("open /proc")?;
     nix::unistd::setsid().step("start a session")?;
-    for (number, stream) in streams.iter().enumerate() {
-        sys::dup_onto(stream.as_fd(), number as i32, false).step("set the standard streams")?;
-    }
-    if terminal {
-        sys::terminal::make_controlling(0).step("take the terminal")?;
-    }
     umask(Mode::from_bits_truncate(sandbox.umask));
-    if !cfg!(cellblock_without = "rlimits") {
-        identity::set_rlimits(&sandbox.rlimits)?;
-    }
+    limit(sandbox, !allows_few_files(sandbox))?;
     if cfg!(cellblock_without = "capabilities") {
         // As root inside it keeps all of them over its own user namespace, which owns none of the others.
         identity::become_ids(ids.uid, ids.gid)?;
         nix::sys::prctl::set_no_new_privs().step("set no_new_privs")?;
     } else {
-        identity::drop_bounding_set()?;
         identity::become_ids(ids.uid, ids.gid)?;
         identity::drop_capabilities()?;
     }
@@ -98,6 +101,20 @@ fn confine(sandbox: &Sandbox, ids: Ids, streams: &[OwnedFd; 3], terminal: bool) 
     nix::sys::prctl::set_dumpable(false).step("become not dumpable")
 }
 
+/// Sets the resource limits, where it is `time` for that.
+fn limit(sandbox: &Sandbox, time: bool) -> Result<()> {
+    if cfg!(cellblock_without = "rlimits") || !time {
+        return Ok(());
+    }
+    identity::set_rlimits(&sandbox.rlimits)
+}
+
+/// With so few descriptors allowed the order could not be received: then limits and filters come after it.
+fn allows_few_files(sandbox: &Sandbox) -> bool {
+    let mut limits = sandbox.rlimits.iter();
+    limits.any(|(resource, soft, _)| *resource == Resource::RLIMIT_NOFILE && *soft < 16)
+}
+
 /// Enters the Landlock domain, where there is one: before anything of the tenant's is looked at, and after the last thing
 /// that it would deny.
 fn restrict(domain: Option<Domain>) -> Result<()> {
@@ -107,6 +124,28 @@ fn restrict(domain: Option<Domain>) -> Result<()> {
     domain.map_or(Ok(()), |domain| {
         domain.enter().step("enter the Landlock domain")
     })
+}
+
+/// Lets init answer for netlink sockets.
+fn bound_netlink(init: OwnedFd) -> Result<()> {
+    if cfg!(cellblock_without = "seccomp") {
+        return Ok(());
+    }
+    netlink::ask_init(init.as_fd())
+}
+
+/// Waits for what there is to do. All of the above is done by then, perhaps long before.
+fn await_order(order: OwnedFd, terminal: bool) -> Result<Order> {
+    let Stdio { command, streams } = Stdio::receive(order.as_fd()).step("wait for an order")?;
+    drop(order);
+    for (number, stream) in streams.iter().enumerate() {
+        sys::dup_onto(stream.as_fd(), number as i32, false).step("set the standard streams")?;
+    }
+    drop(streams);
+    if terminal {
+        sys::terminal::make_controlling(0).step("take the terminal")?;
+    }
+    read_order(command)
 }
 
 fn read_order(memfd: OwnedFd) -> Result<Order> {
@@ -122,7 +161,7 @@ fn read_order(memfd: OwnedFd) -> Result<Order> {
     order.ok_or(Errno::EINVAL).step(step)
 }
 
-fn start(sandbox: &Sandbox, control: &OwnedFd, init: &OwnedFd, command: &Decoded) -> ! {
+fn start(control: &OwnedFd, command: &Decoded, last: impl FnOnce()) -> ! {
     let anywhere = || command.instead.iter().any(|cwd| enter(cwd).is_ok());
     if let Err(errno) = enter(&command.cwd)
         && !anywhere()
@@ -137,7 +176,7 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, init: &OwnedFd, command: &Decoded
         };
         tell(
             control,
-            &FromCell::End(CellEnd::CwdRefused(reason.to_owned())),
+            &FromCell::Refused(CellEnd::CwdRefused(reason.to_owned())),
             &[],
         );
         sys::exit_now(NOT_EXECUTABLE);
@@ -167,10 +206,10 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, init: &OwnedFd, command: &Decoded
         Lookup::NotExecutable(_) => fail(&name, "permission denied or not a file", NOT_EXECUTABLE),
         Lookup::NotFound => fail(&name, "command not found", NOT_FOUND),
     };
-    filter(sandbox, control, init);
+    last();
     match nix::unistd::execve(&file, &argv, &command.env) {
         Err(Errno::E2BIG) => {
-            tell(control, &FromCell::End(CellEnd::ArgumentsTooLong), &[]);
+            tell(control, &FromCell::Refused(CellEnd::ArgumentsTooLong), &[]);
             sys::exit_now(NOT_EXECUTABLE)
         }
         Err(Errno::ENOENT) => fail(
@@ -183,27 +222,56 @@ fn start(sandbox: &Sandbox, control: &OwnedFd, init: &OwnedFd, command: &Decoded
     }
 }
 
-/// Installs the seccomp filters, or ends: first the one that asks init.
-fn filter(sandbox: &Sandbox, control: &OwnedFd, init: &OwnedFd) {
-    if cfg!(cellblock_without = "seccomp") {
-        return;
-    }
-    if let Err(error) = netlink::ask_init(init.as_fd()) {
-        report_failure(control, &error);
-        sys::exit_now(NOT_EXECUTABLE);
+/// What a payload calls from its order to the command. A profile that allows all of it whatever the arguments is installed
+/// before, where it costs no time that anybody waits for; so nothing is tried with fewer filters than the command has.
+pub const CALLS_AFTER_ORDER: &[&str] = &[
+    "access",
+    "brk",
+    "clock_gettime",
+    "close",
+    "close_range",
+    "dup3",
+    "execve",
+    "exit",
+    "exit_group",
+    "faccessat",
+    "faccessat2",
+    "fchdir",
+    "fcntl",
+    "fstat",
+    "futex",
+    "getcwd",
+    "getrandom",
+    "lseek",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "mremap",
+    "munmap",
+    "newfstatat",
+    "openat",
+    "openat2",
+    "read",
+    "recvmsg",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "sendmsg",
+    "stat",
+    "statx",
+    "write",
+];
+
+/// Installs the profile's seccomp filters, where it is `time` for that.
+fn filter(sandbox: &Sandbox, time: bool) -> Result<()> {
+    if cfg!(cellblock_without = "seccomp") || !time {
+        return Ok(());
     }
     for filter in &sandbox.seccomp {
-        if seccompiler::apply_filter(filter).is_err() {
-            report_failure(
-                control,
-                &crate::cell::error::CellError {
-                    step: "install the seccomp filter".to_owned(),
-                    source: Errno::last(),
-                },
-            );
-            sys::exit_now(NOT_EXECUTABLE);
-        }
+        seccompiler::apply_filter(filter)
+            .map_err(|_| Errno::last())
+            .step("install the seccomp filter")?;
     }
+    Ok(())
 }
 
 /// Changes to `cwd`, which may hold links but none of `/proc`'s magic ones (CVE-2024-21626), and makes sure that the

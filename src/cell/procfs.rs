@@ -5,9 +5,9 @@ use crate::cell::error::{Result, Step};
 use crate::cell::mounts::{self, NOSUID_NODEV, READ_ONLY};
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, fstat};
-use std::ffi::CString;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstatat};
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Mounts `/proc`, then covers the masked paths (a file by `/dev/null`, a directory by an empty tmpfs) and makes the
@@ -28,17 +28,20 @@ pub fn mount_proc(root: BorrowedFd<'_>, sandbox: &Sandbox) -> Result<()> {
     mounts::attach(proc.as_fd(), root, c"proc")?;
     give_up_orphans(proc.as_fd())?;
 
-    let mut empty: Option<OwnedFd> = None;
     let masked = match cfg!(cellblock_without = "masked-paths") {
         true => &[][..],
         false => &sandbox.masked_paths,
     };
+    let mut empty: Option<OwnedFd> = None;
     for path in masked {
-        let Some((target, _)) = find(root, path)? else {
-            continue;
-        };
         let step = format!("mask {path}");
-        let directory = fstat(&target).step(&step)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        let name = below_proc(path).step(&step)?;
+        // Looked at first, for a cover that finds no place is dear: to close a mount that is attached nowhere waits for an RCU
+        // grace period.
+        let directory = match fstatat(proc.as_fd(), name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => continue,
+            other => other.step(&step)?.st_mode & libc::S_IFMT == libc::S_IFDIR,
+        };
         let cover = match (&empty, directory) {
             (_, false) => sys::mount::open_tree_clone(root, c"dev/null", false).step(&step)?,
             // One tmpfs serves all directories: it is empty and can't be written.
@@ -47,22 +50,39 @@ pub fn mount_proc(root: BorrowedFd<'_>, sandbox: &Sandbox) -> Result<()> {
             }
             (None, true) => mounts::tmpfs(4096, 16, 0, "755", READ_ONLY)?,
         };
-        sys::mount::move_mount(cover.as_fd(), target.as_fd()).step(&step)?;
+        cover_up(cover.as_fd(), proc.as_fd(), &name).step(&step)?;
         if directory && empty.is_none() {
             empty = Some(cover);
         }
     }
     for path in &sandbox.readonly_paths {
-        let Some((target, name)) = find(root, path)? else {
-            continue;
-        };
         let step = format!("make {path} read-only");
-        let same = sys::mount::open_tree_clone(root, &name, false).step(&step)?;
+        let name = below_proc(path).step(&step)?;
+        let same = match sys::mount::open_tree_clone(proc.as_fd(), &name, false) {
+            Err(Errno::ENOENT) => continue,
+            other => other.step(&step)?,
+        };
         let attributes = READ_ONLY | libc::MOUNT_ATTR_NOEXEC;
         sys::mount::mount_setattr(same.as_fd(), attributes, None, false).step(&step)?;
-        sys::mount::move_mount(same.as_fd(), target.as_fd()).step(&step)?;
+        cover_up(same.as_fd(), proc.as_fd(), &name).step(&step)?;
     }
     Ok(())
+}
+
+/// An absolute path below `/proc` as it is seen from there.
+fn below_proc(path: &str) -> nix::Result<CString> {
+    let name = path.trim_start_matches('/').strip_prefix("proc/");
+    CString::new(name.ok_or(Errno::EINVAL)?).map_err(|_| Errno::EINVAL)
+}
+
+/// Attaches a detached mount on what a path below `/proc` leads to. Links are not followed; where there is nothing on the
+/// way, nobody needs to look for them.
+fn cover_up(cover: BorrowedFd<'_>, proc: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
+    if name.to_bytes().contains(&b'/') {
+        let target = mounts::beneath(proc, name)?;
+        return sys::mount::move_mount(cover, target.as_fd());
+    }
+    sys::mount::move_mount_onto(cover, proc, name)
 }
 
 /// A TCP socket that its process has left with bytes to send outlives the cell, and the network namespace and the bytes with
@@ -86,18 +106,5 @@ fn give_up_orphans(proc: BorrowedFd<'_>) -> Result<()> {
         // A kernel without IPv4 has no TCP.
         Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(errno).step(step),
-    }
-}
-
-/// The object at an absolute path and that path relative to the root; none where there is no such object.
-fn find(root: BorrowedFd<'_>, path: &str) -> Result<Option<(OwnedFd, CString)>> {
-    let step = format!("find {path}");
-    let name = CString::new(path.trim_start_matches('/'))
-        .map_err(|_| Errno::EINVAL)
-        .step(&step)?;
-    match mounts::beneath(root, &name) {
-        Ok(target) => Ok(Some((target, name))),
-        Err(Errno::ENOENT) => Ok(None),
-        Err(errno) => Err(errno).step(&step),
     }
 }

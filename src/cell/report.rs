@@ -1,18 +1,23 @@
 //! What a cell tells the warden over its control socket, and what the warden sends.
 //!
 //! Up: [`UserNamespaceMade`](FromCell::UserNamespaceMade) once, then how it ended: from init, and before
-//! that from the payload where it could not become the command. The first word counts. Down: one [`GO`]
-//! with the descriptors of [`Stdio`], after the maps are written, then any number of [`SignalSet`]s. SOCK_SEQPACKET keeps
-//! the messages apart and in order.
+//! that from the payload where it could not become the command. The first word counts. Down: one [`GO`], after the maps are
+//! written, then any number of [`SignalSet`]s. SOCK_SEQPACKET keeps the messages apart and in order.
+//!
+//! The payload's order ([`Stdio`]) comes over a socket of its own, so that nobody has to be woken to pass it on.
 
 use crate::cell::error::CellError;
 use crate::sys::packet;
 use crate::warden::protocol::{CellEnd, CommandSignal};
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The warden's first message: the maps are written, run what the descriptors hold.
+/// The warden's first message: the maps are written.
 pub const GO: &[u8] = b"go";
+
+/// The order's only message; the descriptors with it are the command and its streams.
+pub const RUN: &[u8] = b"run";
 
 /// Longest message of a cell in bytes; a longer one is not sent.
 pub const MAX_REPORT: usize = 1024;
@@ -23,21 +28,59 @@ pub const MAX_REPORT: usize = 1024;
 pub enum FromCell {
     /// The cell made its user namespace and waits for the maps.
     UserNamespaceMade,
-    /// How it ended. The first one counts.
-    End(CellEnd),
+    /// From the payload: why it ends without having become the command.
+    Refused(CellEnd),
+    /// From init: how the command ended, when it began (execve(2), in [`monotonic_us`](crate::sys::monotonic_us); 0 for never),
+    /// and that no process of the cell but init is left.
+    End(CellEnd, u64),
+    /// From init, behind that: the cell's namespaces, to be held for a moment; see the warden's `recent`.
+    Namespaces,
     /// It could not be built: the step that failed and why, for the log.
     Failed(String),
 }
 
-/// What the warden sends when the maps are written.
+/// What the payload is to run, and with what.
 #[derive(Debug)]
 pub struct Stdio {
     /// The sealed memfd with the command.
     pub command: OwnedFd,
     /// Descriptors 0, 1 and 2 of the payload.
     pub streams: [OwnedFd; 3],
-    /// Whether they are a terminal, which then becomes the controlling one.
-    pub terminal: bool,
+}
+
+impl Stdio {
+    /// Sends it to the payload.
+    ///
+    /// # Errors
+    /// EPIPE where that is gone.
+    pub fn send(&self, order: BorrowedFd<'_>) -> Result<(), Errno> {
+        let [stdin, stdout, stderr] = self.streams.each_ref().map(AsFd::as_fd);
+        let fds = [self.command.as_fd(), stdin, stdout, stderr];
+        packet::send(order, RUN, &fds)
+    }
+
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// EPIPE where the warden has none for this cell; EPROTO for anything else than an order.
+    pub fn receive(order: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let mut buffer = [0; 16];
+        let packet = loop {
+            match packet::receive_trusted(order, &mut buffer) {
+                Err(Errno::EINTR) => {}
+                other => break other?.ok_or(Errno::EPIPE)?,
+            }
+        };
+        let expected = &buffer[..packet.length] == RUN;
+        let fds: Result<[OwnedFd; 4], _> = packet.fds.try_into();
+        match fds {
+            Ok([command, stdin, stdout, stderr]) if expected => Ok(Self {
+                command,
+                streams: [stdin, stdout, stderr],
+            }),
+            _ => Err(Errno::EPROTO),
+        }
+    }
 }
 
 /// Signals on their way to the payload's process group. A set, like the kernel's own: one that is sent again before it
@@ -83,14 +126,14 @@ pub fn report_failure(control: &OwnedFd, error: &CellError) {
     tell(control, &FromCell::Failed(text), &[]);
 }
 
-/// Sends a report, with descriptors beside it; one that is too long or comes too late is dropped.
-pub fn tell(control: &OwnedFd, message: &FromCell, fds: &[OwnedFd]) {
-    if let Ok(bytes) = serde_json::to_vec(message)
-        && bytes.len() <= MAX_REPORT
-    {
-        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        let _ = packet::send(control.as_fd(), &bytes, &fds);
+/// Sends a report, with descriptors beside it; one that is too long or comes too late is dropped. Whether it was sent.
+pub fn tell(control: &OwnedFd, message: &FromCell, fds: &[OwnedFd]) -> bool {
+    let bytes = serde_json::to_vec(message).unwrap_or_default();
+    if bytes.is_empty() || bytes.len() > MAX_REPORT {
+        return false;
     }
+    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    packet::send(control.as_fd(), &bytes, &fds).is_ok()
 }
 
 #[cfg(test)]

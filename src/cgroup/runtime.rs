@@ -16,6 +16,10 @@ use crate::resources::{CellResources, RuntimeResources};
 /// each cell or once and for all (which would hand a fork bomb the room of cells that don't exist).
 const INIT_STEP: u64 = 32;
 
+/// Processes of cells that wait for their commands, beside their inits: no command of the tenant's either. No more cells of a
+/// runtime wait than this.
+const WAITING: u64 = 4;
+
 /// One runtime's groups. Dropping it removes nothing: see [`RuntimeGroup::remove`].
 #[derive(Debug)]
 pub struct RuntimeGroup {
@@ -134,7 +138,7 @@ impl RuntimeGroup {
 
     fn write_pids(&self) -> Result<(), CgroupError> {
         let cells = self.cells.load(Ordering::Relaxed);
-        let inits = (cells + 1).div_ceil(INIT_STEP) * INIT_STEP;
+        let inits = (cells + 1 + WAITING).div_ceil(INIT_STEP) * INIT_STEP;
         self.inits.store(inits, Ordering::Relaxed);
         let count = self.pids.load(Ordering::Relaxed).saturating_add(inits);
         match self.directory("pids") {
@@ -149,7 +153,7 @@ impl RuntimeGroup {
     /// EEXIST if the id was used before; whatever the kernel refuses. Nothing is left behind.
     pub fn cell(&self, id: &str, resources: &CellResources) -> Result<CellGroup, CgroupError> {
         super::check_name(id)?;
-        if self.cells.load(Ordering::Relaxed) + 1 > self.inits.load(Ordering::Relaxed) {
+        if self.cells.load(Ordering::Relaxed) + 1 + WAITING > self.inits.load(Ordering::Relaxed) {
             self.write_pids()?;
         }
         let cell = CellGroup::create(&self.layout, &self.id, id, resources, self.cells.clone())?;

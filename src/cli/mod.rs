@@ -54,6 +54,9 @@ pub struct ConfigArgs {
     /// Start although these limits can't be enforced on this host
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub allow_missing_limits: Option<Vec<String>>,
+    /// Cells opened ahead for runtimes in use; 0 for none [default: 64]
+    #[arg(long, value_name = "NUMBER")]
+    pub max_parked_cells: Option<u32>,
     /// How log lines look: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -71,6 +74,7 @@ impl ConfigArgs {
             data_dir: self.data_dir,
             profiles_dir: self.profiles_dir,
             allow_missing_limits: self.allow_missing_limits,
+            max_parked_cells: self.max_parked_cells,
             log_format: self.log_format,
             ..RawConfig::default()
         };

@@ -86,6 +86,8 @@ raw_config! {
     max_connections: u32,
     /// CPUs that one runtime may ask for.
     max_vcpus: u32,
+    /// Cells that may wait for commands of recently used runtimes.
+    max_parked_cells: u32,
     /// `text` or `json`.
     log_format: String,
 }

@@ -10,9 +10,10 @@ use super::pipes::Pipes;
 use super::pump::raised;
 use super::request::ValidExec;
 use super::sink::{Input, Io};
+use crate::metrics::{METRICS, Phase};
 use crate::runtime::{Invalid, Runtime};
 use crate::warden::client::{Ended, ExecRequest, RunningExec, Starting, Warden, WardenError};
-use crate::warden::protocol::Failure;
+use crate::warden::protocol::{Beginning, Failure};
 use crate::warden::streams::Streams;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,6 +51,7 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
         started,
         stop,
     } = job;
+    let asked = Instant::now();
     let running = runtime.starting().await?;
     let request = ExecRequest {
         runtime: runtime.id,
@@ -99,8 +101,22 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
         return Err(not_killed(exec_id, running, permit));
     };
     let reservation = permit.ended();
+    let gone = Instant::now();
     let (stdout, stderr) = pipes.close().await;
+    let drained = Instant::now();
     let ended = ended.map_err(|_| ExecError::Lost { exec_id })?;
+    let Beginning {
+        open,
+        bind,
+        exec: started,
+    } = ended.beginning;
+    let [open, bind, started] = [open, bind, started].map(Duration::from_micros);
+    let run = (gone - asked).saturating_sub(open + bind + started);
+    METRICS.phase(Phase::Open, open);
+    METRICS.phase(Phase::Bind, bind);
+    METRICS.phase(Phase::Exec, started);
+    METRICS.phase(Phase::Run, run);
+    METRICS.phase(Phase::Drain, drained - gone);
     if let Some(Early::Late) = early {
         return Err(ExecError::Late { exec_id });
     }
@@ -121,6 +137,7 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
         exec_id,
         verdict,
         duration,
+        drained,
         duration_ms: u64::try_from(duration.as_millis())
             .unwrap_or(u64::MAX)
             .max(1),

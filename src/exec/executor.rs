@@ -20,7 +20,7 @@ use crate::store::{ExecRow, KeyRow};
 use crate::tenant::TenantId;
 use crate::warden::client::Warden;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -34,6 +34,8 @@ pub struct Finished {
     pub verdict: Verdict,
     /// Wall clock.
     pub duration: Duration,
+    /// When all of its output was there.
+    pub drained: Instant,
     /// The same for clients, at least 1.
     pub duration_ms: u64,
     /// Its output.

@@ -6,7 +6,7 @@ use super::executor::Finished;
 use super::live::Listed;
 use super::record::{self, RUNNING, Report, UNKNOWN};
 use super::records::Records;
-use crate::metrics::METRICS;
+use crate::metrics::{METRICS, Phase};
 use crate::store::{ExecRow, ExecWrite, KeyRow, StoreError};
 use bytes::Bytes;
 use std::time::Instant;
@@ -85,6 +85,9 @@ impl Recording {
         match end {
             Some((outcome, report)) => self.put(row, outcome, report, output),
             None => self.records.forget(id),
+        }
+        if let Ok(finished) = result {
+            METRICS.phase(Phase::Close, finished.drained.elapsed());
         }
         if self.keyed
             && let Err(error) = self.records.flush().await

@@ -75,6 +75,15 @@ impl Profile {
         self.policy.compile(&Target::running()?)
     }
 
+    /// Whether the policy allows some calls on this machine, whatever their arguments are. What the machine does not have
+    /// is no obstacle.
+    ///
+    /// # Errors
+    /// As [`Profile::compile_seccomp`].
+    pub fn allows_always(&self, names: &[&str]) -> Result<bool, ProfileError> {
+        self.policy.allows_always(&Target::running()?, names)
+    }
+
     /// Names in the policy that are no system call of any Linux this build knows, in order:
     /// misspelt, or newer than this build. They are not an error, since a rule without a number
     /// allows nothing.

@@ -229,6 +229,7 @@ impl Supervisor<'_> {
             uid_base: self.config.uid_base,
             uid_ranges: self.config.uid_ranges,
             max_vcpus: self.config.max_vcpus,
+            max_parked_cells: self.config.max_parked_cells,
             log_format: self.config.log_format,
         };
         let settings = serde_json::to_vec(&settings)?;

@@ -19,16 +19,22 @@ pub fn open_tree_clone(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Res
 /// move_mount(2) (Linux 5.2): attaches the detached mount `from` on the very object that `to` refers to. Both are
 /// descriptors, so no path is looked up again between check and use.
 pub fn move_mount(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    move_mount_onto(from, to, c"")
+}
+
+/// [`move_mount`] onto what `path` leads to from `to`: only where no tenant has a say in what lies on the way. A link at
+/// its end is not followed.
+pub fn move_mount_onto(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &CStr) -> Result<()> {
     const F_EMPTY_PATH: libc::c_uint = 0x4;
     const T_EMPTY_PATH: libc::c_uint = 0x40;
-    // SAFETY: both paths are the static empty string; the rest are integers.
+    // SAFETY: both paths are NUL-ended and outlive the call; the rest are integers.
     check(unsafe {
         libc::syscall(
             libc::SYS_move_mount,
             from.as_raw_fd(),
             c"".as_ptr(),
             to.as_raw_fd(),
-            c"".as_ptr(),
+            path.as_ptr(),
             F_EMPTY_PATH | T_EMPTY_PATH,
         )
     })

@@ -4,7 +4,7 @@
 
 use crate::resources::{CellResources, RuntimeResources, Usage};
 use crate::warden::protocol::{
-    CellEnd, CellRequest, CommandSignal, Failure, Reply, Request, TerminalSize,
+    Beginning, CellEnd, CellRequest, CommandSignal, Failure, Reply, Request, TerminalSize,
 };
 use crate::warden::streams::Streams;
 use crate::warden::{link, memfd};
@@ -123,6 +123,8 @@ pub struct Ended {
     pub cpu_exceeded: bool,
     /// What it used.
     pub usage: Usage,
+    /// How long it took to begin.
+    pub beginning: Beginning,
 }
 
 impl Warden {

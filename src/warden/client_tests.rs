@@ -188,6 +188,7 @@ async fn an_end_is_told_as_often_as_it_is_asked_for() {
                 oom_killed: true,
                 cpu_exceeded: false,
                 usage: Usage::default(),
+                beginning: Beginning::default(),
             };
             peer.reply(&serde_json::to_vec(&ended).unwrap());
         }

@@ -82,11 +82,13 @@ impl Pending {
                 oom_killed,
                 cpu_exceeded,
                 usage,
+                beginning,
             } => {
-                let (end, usage) = (end.clone(), *usage);
+                let (end, usage, beginning) = (end.clone(), *usage, *beginning);
                 let (oom_killed, cpu_exceeded) = (*oom_killed, *cpu_exceeded);
                 if let Some(tell) = self.ends.remove(seq) {
                     let _ = tell.send(Ended {
+                        beginning,
                         end,
                         oom_killed,
                         cpu_exceeded,

@@ -313,7 +313,21 @@ pub enum Reply {
         cpu_exceeded: bool,
         /// What the cell used.
         usage: Usage,
+        /// How long it took to begin.
+        beginning: Beginning,
     },
+}
+
+/// Where an exec's time went before its command ran, in microseconds; nothing is what was done ahead.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Beginning {
+    /// From the request until its cell had a first process.
+    pub open: u64,
+    /// From there until the cell was built and bound to its user namespace.
+    pub bind: u64,
+    /// From there until execve(2) was called, all that the command may not have given up.
+    pub exec: u64,
 }
 
 /// How a cell's main process ended.

@@ -117,6 +117,16 @@ fn requests_execs_and_files_are_counted_and_nobody_is_named() {
     assert_eq!(now.get("exec_overhead_seconds_count"), 4.0);
     let overhead = now.get("exec_overhead_seconds_sum");
     assert!(overhead > 0.0 && overhead < limit, "{overhead}");
+    // All of the time is in one phase or another; a refused one came as far as its caller being known.
+    let phase =
+        |what: &str, name: &str| now.get(&format!("exec_phase_seconds_{what}{{phase=\"{name}\"}}"));
+    let ran = ["admit", "open", "bind", "exec", "run", "drain", "close"];
+    for name in ran {
+        assert_eq!(phase("count", name), 4.0, "{name}");
+    }
+    let sum: f64 = ran.iter().map(|name| phase("sum", name)).sum();
+    assert!(sum > most && sum < most + limit, "{sum} for {most}");
+    assert!(phase("sum", "exec") > 0.0);
     assert_eq!(now.get("runtimes{status=\"running\"}"), 2.0);
     assert_eq!(now.get("execs_running"), 0.0);
 

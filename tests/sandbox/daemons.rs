@@ -150,3 +150,15 @@ fn the_main_process_ending_ends_the_cell() {
         .assert_code(7);
     assert!(eventually(bound(500), || in_uids(&uids).is_empty()));
 }
+
+/// What ended how, and whether anybody asked, is no matter of the cell's end.
+#[test]
+fn children_that_a_real_time_signal_ended_do_not_change_the_outcome() {
+    needs!(Root);
+    let _turn = alone();
+    let runtime = runtime();
+    for _ in 0..5 {
+        let line = "for i in 1 2 3; do sleep 1000 & kill -40 $!; done; exit 7";
+        runtime.sh(line).assert_code(7);
+    }
+}

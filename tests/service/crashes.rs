@@ -5,7 +5,7 @@ use crate::support::server::Options;
 use crate::support::{Runtime, Server, alone, bound, eventually, files, procs};
 use serde_json::json;
 
-fn kill(pid: u32) {
+pub fn kill(pid: u32) {
     // SAFETY: kill(2) takes numbers only; the pid is a process of this test's own server.
     unsafe { libc::kill(pid as i32, libc::SIGKILL) };
 }

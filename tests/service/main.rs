@@ -19,6 +19,7 @@ mod leftovers;
 mod missing_limits;
 mod mounting;
 mod overlaps;
+mod parked;
 mod paused;
 mod processes;
 mod records;

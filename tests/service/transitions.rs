@@ -14,7 +14,7 @@ fn small(server: &Server) -> Runtime {
     Runtime::create(&server.api, &json!({"limits": {"disk_mib": 32}}))
 }
 
-fn operate(api: &Api, id: &str, operation: &str) -> Reply {
+pub fn operate(api: &Api, id: &str, operation: &str) -> Reply {
     api.send("POST", &format!("/v1/runtimes/{id}/{operation}"), &[], None)
 }
 

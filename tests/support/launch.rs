@@ -36,6 +36,7 @@ pub fn command(dir: &Path, port: u16, log: &Path, options: &Options) -> Command 
     command
         .arg("--data-dir")
         .arg(dir.join("data"))
+        .args(["--max-parked-cells", &options.parked.to_string()])
         .args(&options.args);
     for name in [
         "CELLBLOCK_LISTEN",

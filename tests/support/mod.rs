@@ -74,9 +74,9 @@ pub fn runtime_with(body: serde_json::Value) -> Runtime {
     Runtime::create(api(), &body)
 }
 
-/// Processes (zombies too) whose uid is in a range of the shared server's.
+/// Processes (zombies too) whose uid is in a range of the shared server's, but for those of cells that wait for a command.
 pub fn in_uids(range: &std::ops::Range<u32>) -> Vec<u32> {
     let mut pids = procs::in_uids(range);
-    pids.retain(|pid| !leaks::is_foreign(server(), *pid));
+    pids.retain(|pid| !leaks::is_foreign(server(), *pid) && !procs::is_parked(*pid));
     pids
 }

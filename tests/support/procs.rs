@@ -173,6 +173,31 @@ pub fn in_uids(range: &Range<u32>) -> Vec<u32> {
         .collect()
 }
 
+/// Whether a process is of a cell that no command has come to: it executes nothing but the service's own program, and of its
+/// two processes the one that is not init waits for its order, or is not there yet.
+pub fn is_parked(pid: u32) -> bool {
+    let own = |pid: u32| {
+        let program = fs::read_link(format!("/proc/{pid}/exe"));
+        program.is_ok_and(|path| path.to_string_lossy().starts_with("/memfd:cellblock"))
+    };
+    let waits = |pid: u32| {
+        let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+        let number = call
+            .split(' ')
+            .next()
+            .and_then(|number| number.parse().ok());
+        number == Some(libc::SYS_recvmsg)
+    };
+    if !own(pid) {
+        return false;
+    }
+    match children(pid).as_slice() {
+        [] => waits(pid),
+        [payload] => own(*payload) && waits(*payload),
+        _ => false,
+    }
+}
+
 /// Host uids of the user namespace a process lives in.
 pub fn uid_ranges(pid: u32) -> Vec<Range<u32>> {
     let text = fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap_or_default();

@@ -13,6 +13,9 @@ use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::sync::{Mutex, OnceLock};
 
+/// What the service parks by default.
+pub const PARKED: u32 = 64;
+
 /// How a server is started; the default is the plain command of the README on a free port.
 #[derive(Default, Clone)]
 pub struct Options {
@@ -24,6 +27,8 @@ pub struct Options {
     pub before: Option<String>,
     /// Gives a token to the server instead of letting it make one.
     pub token: Option<String>,
+    /// How many cells it may park. None by default, for tests that count what there is; the shared server does.
+    pub parked: u32,
 }
 
 impl Options {
@@ -303,7 +308,10 @@ pub fn shared() -> &'static Server {
         }
     }
     SHARED.get_or_init(|| {
-        let server = Server::start(Options::default());
+        let server = Server::start(Options {
+            parked: PARKED,
+            ..Options::default()
+        });
         // SAFETY: the handler is a plain function that lives as long as the program; it only reads a static.
         unsafe { libc::atexit(at_exit) };
         server

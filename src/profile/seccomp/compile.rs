@@ -67,6 +67,22 @@ impl SeccompPolicy {
         self.programs(target, base, overlays)
     }
 
+    /// Whether all of some calls are allowed whatever their arguments are.
+    ///
+    /// # Errors
+    /// As [`SeccompPolicy::compile`].
+    pub fn allows_always(&self, target: &Target, names: &[&str]) -> Result<bool, ProfileError> {
+        let (base, overlays) = self.decide(target)?;
+        let allowed = |number| {
+            let refused = |(_, matches): &(Action, Matches)| matches.contains(number);
+            base.matches_always(number) && !overlays.iter().any(refused)
+        };
+        let mut numbers = names
+            .iter()
+            .filter_map(|name| syscall_number(name, target.arch));
+        Ok(numbers.all(allowed))
+    }
+
     /// What the base allows, and what the overlays match.
     fn decide(&self, target: &Target) -> Result<(Matches, Vec<(Action, Matches)>), ProfileError> {
         let arch = target.arch.oci_name();

@@ -1,18 +1,14 @@
 //! The life of cells in the warden: accepted (pipes made), opened, mapped and running (the api has its ends), gone,
 //! buried. A cell is gone when its init is: the kernel ends an init only after every other process of its pid namespace.
 
-use crate::cell::report::{FromCell, GO, MAX_REPORT, SignalSet, Stdio};
-use crate::cell::userns;
-use crate::cgroup::CgroupError;
-use crate::resources::{MIB, Usage};
-use crate::sys::packet;
-use crate::warden::protocol::{CellEnd, CellRequest, Failure, Reply};
+use crate::cell::error::{CellError, Step};
+use crate::cell::report::{FromCell, MAX_REPORT, SignalSet, Stdio};
+use crate::sys::{self, packet};
+use crate::warden::protocol::{Beginning, CellEnd, CellRequest, Failure, Reply};
 use crate::warden::server::Warden;
-use crate::warden::server::catalogue::State;
-use crate::warden::server::graves::{Grave, Graves};
-use crate::warden::server::jobs::Lane;
+use crate::warden::server::graves::Graves;
 use crate::warden::server::opening::{Opened, kill};
-use crate::warden::server::purposes::{Purpose, release};
+use crate::warden::server::parking::Parking;
 use crate::warden::server::signals::pass_signals;
 use nix::errno::Errno;
 use std::collections::{HashMap, HashSet};
@@ -28,7 +24,7 @@ pub(super) struct Cell {
     /// First host uid of the runtime's range.
     pub(super) uid_base: u32,
     /// Until they are handed to the cell.
-    stdio: Option<Stdio>,
+    pub(super) stdio: Option<Stdio>,
     /// What becomes the cell's `/dev/pts`, where it has a terminal; until it is opened.
     pub(super) pts: Option<OwnedFd>,
     /// Signals that the cell was not sent yet.
@@ -36,71 +32,99 @@ pub(super) struct Cell {
     /// The api's ends of the pipes, until it is told that the command runs.
     pub(super) ends: Option<Vec<OwnedFd>>,
     /// Why it was never opened.
-    failure: Option<Failure>,
+    pub(super) failure: Option<Failure>,
     /// None while the runtime is being mounted, or stands still.
     pub(super) opened: Option<Opened>,
     /// The first report of its end; once it is gone, what else is known of that.
-    end: Option<CellEnd>,
+    pub(super) end: Option<CellEnd>,
     /// What came with it, see [`Cells::recent`].
-    namespaces: Vec<OwnedFd>,
+    pub(super) namespaces: Vec<OwnedFd>,
     /// When an OOM notification came; the count may follow a moment later.
-    oom_suspected: Option<Instant>,
-    cpu_exceeded: bool,
+    pub(super) oom_suspected: Option<Instant>,
+    pub(super) cpu_exceeded: bool,
+    /// The api knows its end.
+    pub(super) told: bool,
+    /// When the request came, when the order was given and when the command began, in [`sys::monotonic_us`].
+    pub(super) accepted: u64,
+    pub(super) ordered: u64,
+    pub(super) began: u64,
+    /// Where the time went, when it is over.
+    pub(super) beginning: Beginning,
 }
 
 impl Cell {
+    /// It is in a cell that was parked, which has taken its order.
+    pub(super) fn has_order(&mut self, opened: Opened) {
+        self.stdio = None;
+        self.ordered = sys::monotonic_us();
+        self.opened = Some(opened);
+    }
+
     /// Whether its init was told to start the command.
     pub(super) fn was_started(&self) -> bool {
-        self.stdio.is_none()
+        self.opened
+            .as_ref()
+            .is_some_and(|opened| opened.mapped.get().is_some())
     }
-}
-
-/// A cell whose last process is gone.
-#[derive(Debug)]
-pub struct Gone {
-    slot: u32,
-    cell: Cell,
-    oom_killed: bool,
-    usage: Usage,
 }
 
 /// All cells.
 #[derive(Debug, Default)]
 pub struct Cells {
-    slots: HashMap<u32, Cell>,
-    by_seq: HashMap<u64, u32>,
+    pub(super) slots: HashMap<u32, Cell>,
+    pub(super) by_seq: HashMap<u64, u32>,
     next: u32,
     pub(super) graves: Graves,
+    pub(super) parking: Parking,
     /// Namespaces of the cell that ended last, and when. Their ids are inode numbers, which the kernel gives out again
     /// at once: held for [`RECENT`], the next cell's differ, and whoever compares two execs sees that nothing is shared.
     /// Not held after a cell that used much memory: what it left in its tmpfs and shared memory is charged to its runtime
     /// until they are let go. Beside them the runtime, whose disk they may hold.
-    recent: Option<(Instant, Uuid, Vec<OwnedFd>)>,
+    pub(super) recent: Option<(Instant, Uuid, Vec<OwnedFd>)>,
 }
 
 /// How long after an OOM notification a kill is counted at the latest.
 const OOM_WAIT: Duration = Duration::from_secs(1);
 const RECENT: Duration = Duration::from_secs(2);
-/// The most memory that a cell may have used for its namespaces to be held, in bytes and as a part of its runtime's.
-const RECENT_BYTES: u64 = 16 * MIB;
-const RECENT_PART: u64 = 16;
 
 impl Cells {
+    /// None yet.
+    pub fn new(parking: Parking) -> Self {
+        Self {
+            parking,
+            ..Self::default()
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Takes an exec in and returns its slot.
+    /// How many have been opened for their command.
+    pub fn running(&self) -> usize {
+        self.slots
+            .values()
+            .filter(|cell| cell.opened.is_some())
+            .count()
+    }
+
+    /// A number that no cell has had for a long time.
+    pub fn new_slot(&mut self) -> u32 {
+        self.next = self.next.wrapping_add(1);
+        self.next
+    }
+
+    /// Takes an exec in.
     pub(super) fn add(
         &mut self,
+        slot: u32,
         request: CellRequest,
         uid_base: u32,
         stdio: Stdio,
         pts: Option<OwnedFd>,
-    ) -> u32 {
-        self.next = self.next.wrapping_add(1);
-        self.by_seq.insert(request.seq, self.next);
+    ) {
+        self.by_seq.insert(request.seq, slot);
         let cell = Cell {
             request,
             uid_base,
@@ -114,9 +138,13 @@ impl Cells {
             namespaces: Vec::new(),
             oom_suspected: None,
             cpu_exceeded: false,
+            told: false,
+            accepted: sys::monotonic_us(),
+            ordered: 0,
+            began: 0,
+            beginning: Beginning::default(),
         };
-        self.slots.insert(self.next, cell);
-        self.next
+        self.slots.insert(slot, cell);
     }
 
     /// The exec in a slot.
@@ -146,6 +174,7 @@ impl Cells {
             .values()
             .filter_map(|cell| cell.opened.as_ref())
             .for_each(kill);
+        self.parking.kill_all();
     }
 
     /// Kills those of some cells once more that were killed before: with version 1, one that is frozen before all of it has
@@ -154,6 +183,7 @@ impl Cells {
         let cells = slots.iter().filter_map(|slot| self.slots.get(slot));
         let opened = cells.filter_map(|cell| cell.opened.as_ref());
         opened.filter(|opened| opened.killed.get()).for_each(kill);
+        self.parking.kill_again(slots);
     }
 
     /// Takes what is held of a runtime's last cell.
@@ -166,12 +196,15 @@ impl Cells {
 impl Warden {
     /// Hears what a cell has to say.
     pub(super) fn cell_spoke(&mut self, slot: u32) {
+        if self.cells.parking.has(slot) {
+            return self.parked_spoke(slot);
+        }
         let mut buffer = [0; MAX_REPORT];
         let Some(cell) = self.cells.slots.get_mut(&slot) else {
             return;
         };
         let Some(opened) = &cell.opened else { return };
-        let mut started = None;
+        let (mut mapped, mut ended) = (false, false);
         loop {
             let packet = match packet::receive(opened.control.as_fd(), &mut buffer) {
                 Err(Errno::EAGAIN | Errno::ENOMEM) => break,
@@ -183,27 +216,24 @@ impl Warden {
                 }
             };
             match serde_json::from_slice(&buffer[..packet.length]) {
-                Ok(FromCell::UserNamespaceMade) => {
-                    let Some(stdio) = cell.stdio.take() else {
-                        continue;
-                    };
-                    match start(opened, cell.uid_base, &stdio) {
-                        Ok(()) => started = cell.ends.take().map(|ends| (cell.request.seq, ends)),
-                        Err(error) => {
-                            // It may just have been killed; if not, this line is the reason that it is now.
-                            let (killed, error) = (opened.killed.get(), error.as_ref());
-                            tracing::warn!(killed, error, "a cell could not be started");
-                            // Who is dead already has said why, or was killed by the host.
-                            if error.downcast_ref() != Some(&Errno::EPIPE) {
-                                cell.end.get_or_insert(CellEnd::SetupFailed.seen(killed));
-                                kill(opened);
-                            }
-                        }
-                    }
-                }
-                Ok(FromCell::End(end)) => {
+                Ok(FromCell::UserNamespaceMade) => match opened.map(cell.uid_base) {
+                    Ok(()) => mapped = true,
+                    Err(error) => could_not_start(opened, &mut cell.end, &error),
+                },
+                Ok(FromCell::Refused(end)) => {
                     cell.end.get_or_insert(end.seen(opened.killed.get()));
+                }
+                Ok(FromCell::End(end, began)) => {
+                    cell.began = began;
+                    cell.end.get_or_insert(end.seen(opened.killed.get()));
+                    ended = true;
+                    // Whoever waits for it comes before what else it has to say.
+                    break;
+                }
+                Ok(FromCell::Namespaces) => {
                     cell.namespaces = packet.fds;
+                    // It waits for this.
+                    let _ = sys::pidfd_kill(opened.pidfd.as_fd());
                 }
                 Ok(FromCell::Failed(step)) => {
                     let (seq, killed) = (cell.request.seq, opened.killed.get());
@@ -213,109 +243,41 @@ impl Warden {
                 Err(error) => tracing::error!(%error, "a cell's report is malformed"),
             }
         }
-        if let Some((seq, ends)) = started {
+        if mapped {
+            self.tell_started(slot);
+        }
+        if ended {
+            self.tell_early_end(slot);
+        }
+    }
+
+    /// Gives a cell its order: its payload takes it as soon as it is there.
+    pub(super) fn hand_over(&mut self, slot: u32) {
+        let Some(cell) = self.cells.slots.get_mut(&slot) else {
+            return;
+        };
+        let (Some(opened), Some(stdio)) = (&mut cell.opened, cell.stdio.take()) else {
+            return;
+        };
+        let Some(order) = opened.order.take() else {
+            return;
+        };
+        cell.ordered = sys::monotonic_us();
+        match stdio.send(order.as_fd()).step("give the cell its order") {
+            Ok(()) => self.tell_started(slot),
+            Err(error) => could_not_start(opened, &mut cell.end, &error),
+        }
+    }
+
+    /// Hands the api its ends, when there is nothing left that the command would wait for.
+    pub(super) fn tell_started(&mut self, slot: u32) {
+        if let Some(cell) = self.cells.slots.get_mut(&slot)
+            && cell.was_started()
+            && let Some(ends) = cell.ends.take()
+        {
+            let seq = cell.request.seq;
             self.reply(&Reply::Started { seq }, ends);
         }
-    }
-
-    /// Every process of the cell is gone: reads its group, answers, buries it.
-    pub(super) fn cell_is_gone(&mut self, slot: u32) {
-        // What it said last may still be in the socket.
-        self.cell_spoke(slot);
-        let Some(mut cell) = self.cells.slots.remove(&slot) else {
-            return;
-        };
-        let Some(opened) = cell.opened.take() else {
-            return;
-        };
-        let _ = self.epoll.delete(&opened.control);
-        let _ = self.epoll.delete(&opened.pidfd);
-        if let Some((fd, _)) = opened.group.oom_source() {
-            let _ = self.epoll.delete(fd);
-        }
-        let _ = nix::sys::wait::waitpid(opened.pid, None);
-        if cell.end.is_none() && !opened.killed.get() {
-            cell.end = Some(CellEnd::Unseen);
-        }
-        let logged = |error: CgroupError| {
-            tracing::error!(error = &error as &dyn Error, "reading a cell's group");
-        };
-        let oom_killed = opened
-            .group
-            .oom_kills()
-            .map_err(logged)
-            .is_ok_and(|count| count > 0);
-        let usage = opened.group.usage().map_err(logged).unwrap_or_default();
-        self.cells.graves.bury(Grave::Cell(opened.group));
-        let little = cell.request.runtime_resources.memory_bytes / RECENT_PART;
-        let namespaces = std::mem::take(&mut cell.namespaces);
-        let id = cell.request.runtime;
-        let gone = Gone {
-            slot,
-            cell,
-            oom_killed,
-            usage,
-        };
-        if usage.peak_memory_bytes > little.min(RECENT_BYTES) && !namespaces.is_empty() {
-            // Its memory is free before its end is told: the next exec may need it.
-            let purpose = Purpose::Bury(Box::new(gone));
-            self.start_job(Lane::Release, purpose, namespaces, release);
-        } else {
-            self.cells.recent = Some((Instant::now(), id, namespaces));
-            self.finish(gone);
-        }
-        self.cells.graves.dig();
-    }
-
-    /// Ends an exec whose cell was never opened: that failed or, where there is no failure, it was killed.
-    pub(super) fn end_unopened(&mut self, slot: u32, failure: Option<Failure>) {
-        let Some(mut cell) = self.cells.slots.remove(&slot) else {
-            return;
-        };
-        cell.failure = failure;
-        self.finish(Gone {
-            slot,
-            cell,
-            oom_killed: false,
-            usage: Usage::default(),
-        });
-    }
-
-    /// Answers for a cell that is gone.
-    pub(super) fn finish(&mut self, gone: Gone) {
-        let Gone {
-            slot,
-            cell,
-            oom_killed,
-            usage,
-        } = gone;
-        let CellRequest {
-            seq, runtime: id, ..
-        } = cell.request;
-        self.cells.by_seq.remove(&seq);
-        let ended = Reply::Ended {
-            seq,
-            end: cell.end.unwrap_or(CellEnd::Killed),
-            oom_killed,
-            cpu_exceeded: cell.cpu_exceeded,
-            usage,
-        };
-        if let Some(failure) = cell.failure {
-            self.reply(&Reply::Failed { seq, failure }, Vec::new());
-        } else {
-            // An end follows a start, even if the command itself did not come so far.
-            if let Some(ends) = cell.ends {
-                self.reply(&Reply::Started { seq }, ends);
-            }
-            self.reply(&ended, Vec::new());
-        }
-        if let Some(runtime) = self.catalogue.get(id) {
-            runtime.cells.remove(&slot);
-            if let State::Mounted(mounted) = &mut runtime.state {
-                mounted.last_used = Instant::now();
-            }
-        }
-        self.finish_closing(id);
     }
 
     /// Kills an exec's cell; an ended or unknown one is nothing to do for.
@@ -326,6 +288,7 @@ impl Warden {
     }
 
     pub(super) fn kill_slot(&mut self, slot: u32) {
+        self.cells.parking.kill(slot);
         let Some(cell) = self.cells.slots.get(&slot) else {
             return;
         };
@@ -382,15 +345,22 @@ impl Warden {
         for id in self.catalogue.freezing() {
             self.check_still(id, now);
         }
+        self.evict_parked(now);
         self.evict_idle(now);
     }
 }
 
-/// Writes the maps and hands over the descriptors; the cell goes on by itself.
-fn start(opened: &Opened, uid_base: u32, stdio: &Stdio) -> Result<(), Box<dyn Error>> {
-    userns::write_maps(opened.pid, uid_base)?;
-    let [stdin, stdout, stderr] = stdio.streams.each_ref().map(AsFd::as_fd);
-    let fds = [stdio.command.as_fd(), stdin, stdout, stderr];
-    packet::send(opened.control.as_fd(), GO, &fds)?;
-    Ok(())
+/// A cell may just have been killed; if not, this is the reason that it is now.
+fn could_not_start(opened: &Opened, end: &mut Option<CellEnd>, error: &CellError) {
+    let killed = opened.killed.get();
+    tracing::warn!(
+        killed,
+        error = error as &dyn Error,
+        "a cell could not be started"
+    );
+    // Who is dead already has said why, or was killed by the host.
+    if error.source != Errno::EPIPE {
+        end.get_or_insert(CellEnd::SetupFailed.seen(killed));
+        kill(opened);
+    }
 }

@@ -11,6 +11,7 @@ mod channels;
 mod checkpoints;
 mod copying;
 pub mod disk;
+mod ending;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod graves;
@@ -18,6 +19,7 @@ mod images;
 mod jobs;
 mod limits;
 mod opening;
+mod parking;
 mod policy;
 mod purposes;
 mod records;
@@ -190,7 +192,7 @@ impl Warden {
             policies,
             catalogue,
             checkpoints,
-            cells: cells::Cells::default(),
+            cells: cells::Cells::new(parking::Parking::new(settings.max_parked_cells)),
             jobs: jobs::Jobs::default(),
             outgoing: VecDeque::new(),
         })
@@ -229,19 +231,23 @@ impl Warden {
                 }
             }
             self.tick(Instant::now());
+            if count == 0 {
+                self.park(Instant::now());
+            }
         }
     }
 
     /// When to look at what sends no event: CPU seconds, OOM counts, busy groups, processes that come to stand still, idle
     /// runtimes.
     fn next_tick(&self) -> Option<Duration> {
-        if self.cells.need_watching() || !self.catalogue.freezing().is_empty() {
-            Some(Duration::from_millis(10))
-        } else if self.catalogue.any_mounted() {
-            Some(Duration::from_secs(30))
-        } else {
-            None
-        }
+        let watching = self.cells.need_watching() || !self.catalogue.freezing().is_empty();
+        let reasons = [
+            self.may_park(),
+            watching.then_some(Duration::from_millis(10)),
+            self.cells.parking.next_look(),
+            (self.catalogue.any_mounted()).then_some(Duration::from_secs(30)),
+        ];
+        reasons.into_iter().flatten().min()
     }
 
     /// Says that the loop goes round; false when the supervisor is gone.

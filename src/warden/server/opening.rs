@@ -1,11 +1,11 @@
 //! From an accepted request to a cell that builds itself: pipes, group, clone.
 
-use crate::cell::error::CellError;
-use crate::cell::report::Stdio;
-use crate::cell::{self, Spec};
-use crate::cgroup::CellGroup;
-use crate::resources::RuntimeResources;
-use crate::sys;
+use crate::cell::error::{CellError, Step};
+use crate::cell::report::{GO, Stdio};
+use crate::cell::{self, Spec, userns};
+use crate::cgroup::{CellGroup, CgroupError};
+use crate::resources::{CellResources, RuntimeResources, Usage};
+use crate::sys::{self, packet};
 use crate::warden::protocol::{CellRequest, Failure, Filesystem};
 use crate::warden::server::catalogue::State;
 use crate::warden::server::channels::Channels;
@@ -18,6 +18,7 @@ use std::cell::Cell;
 use std::error::Error;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
+use uuid::Uuid;
 
 /// The running part of a cell.
 #[derive(Debug)]
@@ -26,9 +27,50 @@ pub(super) struct Opened {
     pub(super) pid: Pid,
     pub(super) pidfd: OwnedFd,
     pub(super) control: OwnedFd,
+    /// What its payload's order is sent over, until it is.
+    pub(super) order: Option<OwnedFd>,
+    /// Its maps are written, and so its payload waits for the order.
+    /// When that was, in [`sys::monotonic_us`].
+    pub(super) mapped: Cell<Option<u64>>,
+    /// When its first process was there.
+    pub(super) since: u64,
     pub(super) group: CellGroup,
     /// Whether it was killed.
     pub(super) killed: Cell<bool>,
+}
+
+/// What a cell is opened for, as far as it matters before its command.
+#[derive(Debug)]
+pub(super) struct Shape {
+    /// The runtime's limits, where they are to hold from now on.
+    pub(super) resources: Option<RuntimeResources>,
+    pub(super) cell_resources: CellResources,
+    pub(super) hostname: String,
+    /// The devpts instance with the command's terminal, where it has one.
+    pub(super) pts: Option<OwnedFd>,
+}
+
+impl Opened {
+    /// Writes the maps that it waits for, and lets it go on: from here on its payload takes an order.
+    pub(super) fn map(&self, uid_base: u32) -> Result<(), CellError> {
+        userns::write_maps(self.pid, uid_base)?;
+        packet::send(self.control.as_fd(), GO, &[]).step("let the cell go on")?;
+        self.mapped.set(Some(sys::monotonic_us()));
+        Ok(())
+    }
+
+    /// Whether the kernel killed something of it for memory, and all that it has used.
+    pub(super) fn used(&self) -> (bool, Usage) {
+        let logged = |error: CgroupError| {
+            tracing::error!(error = &error as &dyn Error, "reading a cell's group");
+        };
+        let oom_killed = self.group.oom_kills().map_err(logged);
+        let usage = self.group.usage().map_err(logged);
+        (
+            oom_killed.is_ok_and(|count| count > 0),
+            usage.unwrap_or_default(),
+        )
+    }
 }
 
 /// Init's death ends the pid namespace; the group's kill reaches whatever is not in it yet, and is quicker for many.
@@ -53,18 +95,48 @@ impl Warden {
             Some(size) => Channels::terminal(uid_base, owner.0, size)?,
             None => Channels::pipes(owner, stdin)?,
         };
-        let stdio = Stdio {
-            command,
-            streams,
-            terminal: pts.is_some(),
+        let stdio = Stdio { command, streams };
+        let may_open = runtime.may_open() && runtime.waiting.is_empty();
+        let parked = match may_open && self.limit_runtime(id, request.runtime_resources).is_ok() {
+            true => self.take_parked(&request, &stdio),
+            false => None,
         };
-        let slot = self.cells.add(request, uid_base, stdio, pts);
-        runtime.cells.insert(slot);
-        if let Some(cell) = self.cells.get_mut(slot) {
-            cell.ends = Some(ends);
+        self.want_parked(&request, parked.is_none());
+        let slot = match &parked {
+            Some(parked) => parked.slot,
+            None => self.cells.new_slot(),
+        };
+        self.cells.add(slot, request, uid_base, stdio, pts);
+        let Some(cell) = self.cells.get_mut(slot) else {
+            return Err(Failure::Internal);
+        };
+        cell.ends = Some(ends);
+        if let Some(parked) = parked {
+            cell.has_order(parked.opened);
+            self.tell_started(slot);
+            return Ok(());
         }
-        runtime.waiting.push(slot);
+        if let Some(runtime) = self.catalogue.get(id) {
+            runtime.cells.insert(slot);
+            runtime.waiting.push(slot);
+        }
         self.open_waiting(id);
+        Ok(())
+    }
+
+    /// Brings a mounted runtime's limits to what an exec says they are.
+    fn limit_runtime(&mut self, id: Uuid, wanted: RuntimeResources) -> Result<(), Box<dyn Error>> {
+        let runtime = self.catalogue.get(id).ok_or("the runtime is gone")?;
+        let State::Mounted(mounted) = &mut runtime.state else {
+            return Err("not mounted".into());
+        };
+        mounted.last_used = Instant::now();
+        // To lower memory takes long once something runs there, and is for `set_resources`: it comes next, or was refused.
+        let lowers = |now: RuntimeResources| wanted.memory_bytes < now.memory_bytes;
+        if mounted.resources != Some(wanted) && !mounted.resources.is_some_and(lowers) {
+            mounted.group.set(&wanted)?;
+            mounted.resources = Some(wanted);
+        }
         Ok(())
     }
 
@@ -83,25 +155,39 @@ impl Warden {
         let Some(cell) = self.cells.get_mut(slot) else {
             return Ok(());
         };
-        let runtime = self
-            .catalogue
-            .get(cell.request.runtime)
-            .ok_or("the runtime is gone")?;
+        let id = cell.request.runtime;
+        let shape = Shape {
+            resources: Some(cell.request.runtime_resources),
+            cell_resources: cell.request.cell_resources,
+            hostname: cell.request.hostname.clone(),
+            pts: cell.pts.take(),
+        };
+        let opened = self.open(slot, id, &shape)?;
+        if let Some(cell) = self.cells.get_mut(slot) {
+            cell.opened = Some(opened);
+        }
+        self.hand_over(slot);
+        Ok(())
+    }
+
+    /// Opens a cell of a mounted runtime and begins to listen to it.
+    pub(super) fn open(
+        &mut self,
+        slot: u32,
+        id: Uuid,
+        shape: &Shape,
+    ) -> Result<Opened, Box<dyn Error>> {
+        if let Some(resources) = shape.resources {
+            self.limit_runtime(id, resources)?;
+        }
+        let runtime = self.catalogue.get(id).ok_or("the runtime is gone")?;
         let record = &runtime.record;
         let State::Mounted(mounted) = &mut runtime.state else {
             return Err("not mounted".into());
         };
-        mounted.last_used = Instant::now();
-        let wanted = cell.request.runtime_resources;
-        // To lower memory takes long once something runs there, and is for `set_resources`: it comes next, or was refused.
-        let lowers = |now: RuntimeResources| wanted.memory_bytes < now.memory_bytes;
-        if mounted.resources != Some(wanted) && !mounted.resources.is_some_and(lowers) {
-            mounted.group.set(&wanted)?;
-            mounted.resources = Some(wanted);
-        }
         let group = mounted
             .group
-            .cell(&slot.to_string(), &cell.request.cell_resources)?;
+            .cell(&slot.to_string(), &shape.cell_resources)?;
         let filesystem = record.spec.filesystem;
         let fresh_bytes = record.spec.disk_mib * crate::resources::MIB;
         let policy = &self.policies[&record.spec.profile];
@@ -110,11 +196,11 @@ impl Warden {
             fresh: (filesystem == Filesystem::Ephemeral).then_some((&mounted.layers, fresh_bytes)),
             read_only: filesystem == Filesystem::ReadOnly,
             fresh_tmp: filesystem != Filesystem::Persistent,
-            pts: cell.pts.as_ref().map(AsFd::as_fd),
+            pts: shape.pts.as_ref().map(AsFd::as_fd),
             clone_into: group.clone_into(),
             attach: group.attach(),
-            hostname: &cell.request.hostname,
-            uid_base: cell.uid_base,
+            hostname: &shape.hostname,
+            uid_base: record.uid_base,
             ids: record.ids.unwrap_or(policy.ids),
             sandbox: &policy.sandbox,
         };
@@ -129,6 +215,9 @@ impl Warden {
             pid: opened.pid,
             pidfd: opened.pidfd,
             control: opened.control,
+            order: Some(opened.order),
+            mapped: None.into(),
+            since: sys::monotonic_us(),
             group,
             killed: false.into(),
         };
@@ -136,15 +225,21 @@ impl Warden {
         opened.group.attached();
         if let Err(errno) = watched {
             kill(&opened);
-            let _ = nix::sys::wait::waitpid(opened.pid, None);
-            self.cells.graves.bury(Grave::Cell(opened.group));
+            self.bury(opened);
             return Err(errno.into());
         }
-        if let Some(cell) = self.cells.get_mut(slot) {
-            cell.opened = Some(opened);
-            cell.pts = None;
+        Ok(opened)
+    }
+
+    /// Lets go of what is left of a cell whose last process is gone, or is about to be.
+    pub(super) fn bury(&mut self, opened: Opened) {
+        let _ = self.epoll.delete(&opened.control);
+        let _ = self.epoll.delete(&opened.pidfd);
+        if let Some((fd, _)) = opened.group.oom_source() {
+            let _ = self.epoll.delete(fd);
         }
-        Ok(())
+        let _ = nix::sys::wait::waitpid(opened.pid, None);
+        self.cells.graves.bury(Grave::Cell(opened.group));
     }
 
     fn watch(&self, slot: u32, opened: &Opened) -> Result<(), Errno> {

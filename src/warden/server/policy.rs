@@ -2,6 +2,7 @@
 
 use crate::cell::Sandbox;
 use crate::cell::identity::Ids;
+use crate::cell::payload::CALLS_AFTER_ORDER;
 use crate::landlock::Abi;
 use crate::profile::{Limits, Profile, ProfileError, ProfileSet, Tcp};
 use crate::resources::MIB;
@@ -45,6 +46,7 @@ fn compile(profile: &Profile, landlock: Abi) -> Result<Policy, ProfileError> {
         rlimits,
         umask: profile.umask,
         seccomp: profile.compile_seccomp()?,
+        seccomp_early: profile.allows_always(CALLS_AFTER_ORDER)?,
         landlock,
         deny_tcp: profile.landlock.tcp == Tcp::Deny,
     };
@@ -56,4 +58,18 @@ fn compile(profile: &Profile, landlock: Abi) -> Result<Policy, ProfileError> {
         },
         limits: profile.limits,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else every command pays for the filters on its way, and nothing but a bench would tell.
+    #[test]
+    fn the_profiles_that_come_with_the_service_are_installed_early() {
+        let profiles = ProfileSet::load(None).unwrap();
+        for (name, policy) in compile_all(&profiles, Abi::Unsupported).unwrap() {
+            assert!(policy.sandbox.seccomp_early, "{name}");
+        }
+    }
 }

@@ -277,6 +277,7 @@ impl Warden {
         for slot in runtime.cells.iter().copied().collect::<Vec<_>>() {
             self.kill_slot(slot);
         }
+        self.cells.parking.forget(id);
         self.finish_closing(id);
         Ok(())
     }

@@ -18,6 +18,8 @@ pub struct Settings {
     pub uid_ranges: u32,
     /// CPUs that one runtime may have at most.
     pub max_vcpus: u32,
+    /// How many cells may be parked.
+    pub max_parked_cells: u32,
     /// How log lines look.
     pub log_format: crate::config::LogFormat,
 }
