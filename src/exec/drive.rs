@@ -105,18 +105,6 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
     let (stdout, stderr) = pipes.close().await;
     let drained = Instant::now();
     let ended = ended.map_err(|_| ExecError::Lost { exec_id })?;
-    let Beginning {
-        open,
-        bind,
-        exec: started,
-    } = ended.beginning;
-    let [open, bind, started] = [open, bind, started].map(Duration::from_micros);
-    let run = (gone - asked).saturating_sub(open + bind + started);
-    METRICS.phase(Phase::Open, open);
-    METRICS.phase(Phase::Bind, bind);
-    METRICS.phase(Phase::Exec, started);
-    METRICS.phase(Phase::Run, run);
-    METRICS.phase(Phase::Drain, drained - gone);
     if let Some(Early::Late) = early {
         return Err(ExecError::Late { exec_id });
     }
@@ -133,6 +121,18 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
         NoOutcome::Setup => ExecError::Setup { exec_id },
         NoOutcome::Unseen => ExecError::Unseen { exec_id },
     })?;
+    let Beginning {
+        open,
+        bind,
+        exec: started,
+    } = ended.beginning;
+    let [open, bind, started] = [open, bind, started].map(Duration::from_micros);
+    let run = (gone - asked).saturating_sub(open + bind + started);
+    METRICS.phase(Phase::Open, open);
+    METRICS.phase(Phase::Bind, bind);
+    METRICS.phase(Phase::Exec, started);
+    METRICS.phase(Phase::Run, run);
+    METRICS.phase(Phase::Drain, drained - gone);
     Ok(Finished {
         exec_id,
         verdict,

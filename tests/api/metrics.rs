@@ -120,7 +120,10 @@ fn requests_execs_and_files_are_counted_and_nobody_is_named() {
     // All of the time is in one phase or another; a refused one came as far as its caller being known.
     let phase =
         |what: &str, name: &str| now.get(&format!("exec_phase_seconds_{what}{{phase=\"{name}\"}}"));
-    let ran = ["admit", "open", "bind", "exec", "run", "drain", "close"];
+    // So does one that names a directory that is not there.
+    assert_eq!(phase("count", "auth"), 5.0);
+    assert_eq!(phase("count", "admit"), 5.0);
+    let ran = ["open", "bind", "exec", "run", "drain", "close"];
     for name in ran {
         assert_eq!(phase("count", name), 4.0, "{name}");
     }
