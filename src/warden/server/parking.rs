@@ -22,10 +22,10 @@ use uuid::Uuid;
 const MOST_OF_ONE: usize = 4;
 /// How long one waits for its exec.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// One is opened when nothing was heard for so long, since it takes the warden most of a millisecond, for which whoever begins or
-/// has ended would have to wait.
-const QUIET: Duration = Duration::from_millis(2);
-/// Where execs follow each other within this, there is no such moment before the next: then it is opened at once.
+/// One is opened when nothing was heard for so long: it takes the warden most of a millisecond, for which whoever begins or has
+/// ended would have to wait, and it is in vain for a runtime that is used once. A busy server has no such moments.
+const QUIET: Duration = Duration::from_millis(5);
+/// Where a runtime's execs follow each other within this, one is opened at once.
 const HURRY: Duration = Duration::from_millis(20);
 /// Until one that is ended has probably gone.
 const DYING: Duration = Duration::from_millis(10);
@@ -48,6 +48,10 @@ struct Wanted {
     resources: CellResources,
     /// How many are to wait. One more for each exec that found none, one less for each that nobody came for.
     count: usize,
+    /// When the last exec came.
+    last: Instant,
+    /// That was within [`HURRY`] of the one before.
+    hurry: bool,
 }
 
 /// All of them.
@@ -55,13 +59,11 @@ struct Wanted {
 pub struct Parking {
     cells: HashMap<u32, Parked>,
     wanted: HashMap<Uuid, Wanted>,
-    /// Runtimes that may have fewer than that.
+    /// Runtimes that may have fewer than that, those in a hurry first.
     short: VecDeque<Uuid>,
     paused_until: Option<Instant>,
     /// In all runtimes together. Each holds two processes, a network namespace and four descriptors.
     most: usize,
-    /// When the last exec came, and how long after the one before.
-    last: Option<(Instant, Duration)>,
 }
 
 /// One that an exec gets.
@@ -157,23 +159,26 @@ impl Warden {
             return;
         }
         let now = Instant::now();
-        let pause = self
-            .cells
-            .parking
-            .last
-            .map_or(HURRY, |(last, _)| now.duration_since(last));
-        self.cells.parking.last = Some((now, pause));
-        let wanted = self.cells.parking.wanted.entry(request.runtime);
+        let parking = &mut self.cells.parking;
+        let known = parking.wanted.contains_key(&request.runtime);
+        let wanted = parking.wanted.entry(request.runtime);
         let wanted = wanted.or_insert_with(|| Wanted {
             hostname: String::new(),
             resources: request.cell_resources,
             count: 0,
+            last: now,
+            hurry: false,
         });
+        wanted.hurry = known && now.duration_since(wanted.last) < HURRY;
+        wanted.last = now;
         wanted.hostname.clone_from(&request.hostname);
         wanted.resources = request.cell_resources;
         wanted.count = (wanted.count + usize::from(missed)).clamp(1, MOST_OF_ONE);
-        let short = &mut self.cells.parking.short;
-        if !short.contains(&request.runtime) {
+        let short = &mut parking.short;
+        if wanted.hurry {
+            short.retain(|short| *short != request.runtime);
+            short.push_front(request.runtime);
+        } else if !short.contains(&request.runtime) {
             short.push_back(request.runtime);
         }
     }
@@ -181,14 +186,14 @@ impl Warden {
     /// After how long without an event [`Warden::park`] has something to do, if it has.
     pub(super) fn may_park(&self) -> Option<Duration> {
         let parking = &self.cells.parking;
-        let hurry = parking.last.is_some_and(|(_, pause)| pause < HURRY);
+        let first = parking.wanted.get(parking.short.front()?);
+        let hurry = first.is_some_and(|wanted| wanted.hurry);
         let wait = match parking.paused_until {
             Some(until) => until.saturating_duration_since(Instant::now()).max(QUIET),
             None if hurry => Duration::ZERO,
             None => QUIET,
         };
-        let may = !parking.short.is_empty() && self.cells.running() < self.busy_from();
-        may.then_some(wait)
+        (self.cells.running() < self.busy_from()).then_some(wait)
     }
 
     /// Opens one of those that are wanted, when the loop has nothing else to do.
