@@ -63,23 +63,8 @@ fn hand_over(command: &mut Command, fds: [OwnedFd; 4]) {
 }
 
 impl Raw {
-    /// Starts one on a data directory of its own, makes a runtime and runs a first command in it. It parks no cells, so that
-    /// all that it holds was asked for.
+    /// Starts one on a data directory of its own, makes a runtime and runs a first command in it.
     pub fn start() -> Raw {
-        let raw = Raw::start_parking(0);
-        raw.create(raw.runtime, Filesystem::ReadOnly);
-        raw.assert_opens_a_cell("its start");
-        // Kernels that don't tell how much memory was used (Linux 5.19 does) have its namespaces held for a moment.
-        let held = || leaks::descriptors(&[raw.pid]);
-        let net = || held().iter().any(|(kind, _)| kind.starts_with("net:"));
-        assert!(eventually(bound(20_000), || !net()), "{:?}", held());
-        let last = at_rest(bound(20_000), || raw.state());
-        raw.before.replace(Some(last));
-        raw
-    }
-
-    /// Starts one that may park so many cells, with no runtime.
-    pub fn start_parking(parked: u32) -> Raw {
         let dir = TestDir::new();
         let data = dir.path().join("data");
         fs::create_dir(&data).expect("make the data directory");
@@ -93,7 +78,8 @@ impl Raw {
             uid_base: UID_BASE,
             uid_ranges: RANGES,
             max_vcpus: 1,
-            max_parked_cells: parked,
+            // All that it holds was asked for.
+            max_parked_cells: 0,
             log_format: cellblock::config::LogFormat::Text,
         };
         let settings = serde_json::to_vec(&settings).expect("plain data");
@@ -127,6 +113,14 @@ impl Raw {
         let word = packet::receive(raw.control.as_fd(), &mut buffer).expect("its word");
         let length = word.map_or(0, |packet| packet.length);
         assert_eq!(&buffer[..length], READY, "{}", raw.log());
+        raw.create(raw.runtime, Filesystem::ReadOnly);
+        raw.assert_opens_a_cell("its start");
+        // Kernels that don't tell how much memory was used (Linux 5.19 does) have its namespaces held for a moment.
+        let held = || leaks::descriptors(&[raw.pid]);
+        let net = || held().iter().any(|(kind, _)| kind.starts_with("net:"));
+        assert!(eventually(bound(20_000), || !net()), "{:?}", held());
+        let last = at_rest(bound(20_000), || raw.state());
+        raw.before.replace(Some(last));
         raw
     }
 
