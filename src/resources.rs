@@ -12,6 +12,10 @@ pub const RANGE: u32 = 65_536;
 /// trace it. The last of the range, since the one before is `nobody`, whom images name as their user.
 pub const INIT_ID: u32 = RANGE - 1;
 
+/// Cells of one runtime that wait for commands at the same time. Each holds a process beside its init that is no command's
+/// yet.
+pub const MAX_PARKED: usize = 4;
+
 /// Limits of everything that runs in one runtime at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuntimeResources {

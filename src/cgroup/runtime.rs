@@ -9,16 +9,15 @@ use super::error::CgroupError;
 use super::layout::{Layout, Place};
 use super::lowering::{self, Lowering};
 use super::{files, limits};
-use crate::resources::{CellResources, RuntimeResources};
+use crate::resources::{CellResources, MAX_PARKED, RuntimeResources};
 
 /// Cells' inits are not the tenant's processes, but the kernel counts them in the runtime's group.
 /// Room for them is added in steps of this many, as cells come, rather than with one more write for
 /// each cell or once and for all (which would hand a fork bomb the room of cells that don't exist).
 const INIT_STEP: u64 = 32;
 
-/// Processes of cells that wait for their commands, beside their inits: no command of the tenant's either. No more cells of a
-/// runtime wait than this.
-const WAITING: u64 = 4;
+/// Processes of cells that wait for their commands, beside their inits: no command of the tenant's either.
+const WAITING: u64 = MAX_PARKED as u64;
 
 /// One runtime's groups. Dropping it removes nothing: see [`RuntimeGroup::remove`].
 #[derive(Debug)]

@@ -301,7 +301,7 @@ pub enum Reply {
         /// The exec's `seq`.
         seq: u64,
     },
-    /// An exec's last process is gone, after [`Reply::Started`].
+    /// Nothing of an exec runs any more, after [`Reply::Started`]; the kernel may not have taken its cell apart yet.
     Ended {
         /// The exec's `seq`.
         seq: u64,

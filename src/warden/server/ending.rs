@@ -79,11 +79,16 @@ impl Warden {
         }
         cell.told = true;
         cell.look_back();
-        self.cells.by_seq.remove(&cell.request.seq);
-        let replies = cell.last_words(oom_killed, usage);
-        replies
-            .into_iter()
-            .for_each(|(reply, ends)| self.reply(&reply, ends));
+        let (seq, words) = (cell.request.seq, cell.last_words(oom_killed, usage));
+        self.tell_end(seq, words);
+    }
+
+    /// Nobody asks for the exec by its number any more.
+    fn tell_end(&mut self, seq: u64, words: Vec<(Reply, Vec<OwnedFd>)>) {
+        self.cells.by_seq.remove(&seq);
+        for (reply, ends) in words {
+            self.reply(&reply, ends);
+        }
     }
 
     /// Every process of the cell is gone: reads its group, answers, buries it.
@@ -152,11 +157,8 @@ impl Warden {
         } = gone;
         let id = cell.request.runtime;
         if !cell.told {
-            self.cells.by_seq.remove(&cell.request.seq);
-            let replies = cell.last_words(oom_killed, usage);
-            replies
-                .into_iter()
-                .for_each(|(reply, ends)| self.reply(&reply, ends));
+            let words = cell.last_words(oom_killed, usage);
+            self.tell_end(cell.request.seq, words);
         }
         if let Some(runtime) = self.catalogue.get(id) {
             runtime.cells.remove(&slot);

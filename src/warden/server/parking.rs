@@ -1,12 +1,12 @@
 //! Cells that are opened before they are asked for: most of what an exec costs is done ahead of it. A parked cell is one like
-//! all others, as far as its user namespace and its maps; it waits there for its command. It is used once, or ended.
+//! all others, as far as it gets without an order: its payload has given up every right and waits. It is used once, or ended.
 //!
 //! Only for runtimes that were used a moment ago, a few for each and a bounded number in all, and none while the machine has
 //! enough to do with commands: then one opened ahead would only take its time from them. An exec that finds none, or none that
 //! fits it, opens its own.
 
 use crate::cell::report::{FromCell, MAX_REPORT, Stdio};
-use crate::resources::CellResources;
+use crate::resources::{CellResources, MAX_PARKED};
 use crate::sys::packet;
 use crate::warden::protocol::CellRequest;
 use crate::warden::server::Warden;
@@ -18,8 +18,6 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// Of one runtime.
-const MOST_OF_ONE: usize = 4;
 /// How long one waits for its exec.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// One is opened when nothing was heard for so long: it takes the warden most of a millisecond, for which whoever begins or has
@@ -173,7 +171,7 @@ impl Warden {
         wanted.last = now;
         wanted.hostname.clone_from(&request.hostname);
         wanted.resources = request.cell_resources;
-        wanted.count = (wanted.count + usize::from(missed)).clamp(1, MOST_OF_ONE);
+        wanted.count = (wanted.count + usize::from(missed)).clamp(1, MAX_PARKED);
         let short = &mut parking.short;
         if wanted.hurry {
             short.retain(|short| *short != request.runtime);
