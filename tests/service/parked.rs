@@ -3,6 +3,7 @@
 use crate::crashes::kill;
 use crate::needs;
 use crate::support::leaks::Counts;
+use crate::support::mounts::TestDir;
 use crate::support::server::{Options, PARKED, Server};
 use crate::support::{Runtime, alone, bound, eventually, procs};
 use crate::transitions::operate;
@@ -57,7 +58,7 @@ fn a_parked_cell_is_used_once_and_shares_nothing() {
         let gone = || waiting.iter().any(|init| procs::state(*init).is_none());
         used += usize::from(!waiting.is_empty() && eventually(bound(5_000), gone));
     }
-    assert!(used > 0, "cells waited and were not used");
+    assert_eq!(used, 7, "a cell waited and was not used");
 }
 
 #[test]
@@ -144,9 +145,24 @@ fn one_that_was_parked_before_a_change_is_not_used_after_it() {
     needs!(Root);
     let _turn = alone();
     let server = parking(PARKED);
-    let runtime = Runtime::create(&server.api, &json!({"limits": {"pids": 64}}));
-    runtime.sh("true").assert_code(0);
-    assert_parks(&server);
+    let runtime = Runtime::create(&server.api, &json!({"name": "before"}));
+    let path = format!("/v1/runtimes/{}", runtime.id);
+    runtime.sh("hostname").assert_stdout("before\n");
+    let waiting = assert_parks(&server);
+    let headers = [("Content-Type", "application/json")];
+    let renamed = server.api.send(
+        "PATCH",
+        &path,
+        &headers,
+        Some(br#"{"display_name": "after"}"#),
+    );
+    assert_eq!(renamed.status, 200, "{renamed:?}");
+    runtime.sh("hostname").assert_stdout("after\n");
+    let untouched = || waiting.iter().all(|init| procs::is_parked(*init));
+    assert!(
+        untouched(),
+        "one of {waiting:?} took a command that it does not fit"
+    );
     operate(&server.api, &runtime.id, "pause");
     let waiting = parked(&server);
     assert!(
@@ -157,4 +173,32 @@ fn one_that_was_parked_before_a_change_is_not_used_after_it() {
     assert_eq!(refused.status, 409, "{refused:?}");
     operate(&server.api, &runtime.id, "resume");
     runtime.sh("echo again").assert_stdout("again\n");
+}
+
+/// Of a profile that allows so few that an order could not be received below its limit.
+#[test]
+fn few_descriptors_for_commands_are_enough_to_start_them() {
+    needs!(Root);
+    let _turn = alone();
+    let profiles = TestDir::new();
+    let strict = include_str!("../../sandbox-profiles/strict.toml");
+    let few = strict.replace("soft = 1024\nhard = 2048", "soft = 6\nhard = 6");
+    assert_ne!(
+        few, strict,
+        "its limit of descriptors is written in another way"
+    );
+    std::fs::write(profiles.path().join("few.toml"), few).expect("write a profile");
+    let server = Server::start(Options {
+        parked: PARKED,
+        args: vec![
+            "--profiles-dir".into(),
+            profiles.path().display().to_string(),
+        ],
+        ..Options::default()
+    });
+    let runtime = Runtime::create(&server.api, &json!({"profile": "few"}));
+    for _ in 0..2 {
+        runtime.sh("ulimit -n; ulimit -Hn").assert_stdout("6\n6\n");
+        assert_parks(&server);
+    }
 }

@@ -16,7 +16,7 @@ use std::sync::{Mutex, OnceLock};
 /// What the service parks by default.
 pub const PARKED: u32 = 64;
 
-/// How a server is started; the default is the plain command of the README on a free port.
+/// How a server is started; the default is the plain command of the README on a free port, but that no cell is parked.
 #[derive(Default, Clone)]
 pub struct Options {
     /// Arguments after `serve --listen … --data-dir …`.
