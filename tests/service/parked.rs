@@ -131,7 +131,14 @@ fn one_that_dies_is_missed_by_nobody() {
             } else {
                 vec![init]
             };
-            victims.into_iter().for_each(kill);
+            victims.iter().copied().for_each(kill);
+            // A command that one takes while it dies is the host's to answer for: `killed_by_host`, as of any other cell.
+            let dead = || {
+                victims
+                    .iter()
+                    .all(|pid| matches!(procs::state(*pid), None | Some('Z')))
+            };
+            assert!(eventually(bound(5_000), dead), "{victims:?} live on");
         }
         for _ in 0..3 {
             runtime.sh("echo fine").assert_stdout("fine\n");
