@@ -18,9 +18,6 @@ const CHUNK: usize = 256 * 1024;
 /// Most bytes in a piece for a file or a reader.
 pub const PIECE: usize = 64 * 1024;
 
-/// A command that has written so many bytes will probably write more.
-const FLOOD: u64 = 4 * 1024 * 1024;
-
 /// Full reads in a row before other tasks get their turn.
 const TURN: usize = 16;
 
@@ -38,12 +35,7 @@ pub(super) async fn drain(
     mut gone: watch::Receiver<bool>,
     mut stop: watch::Receiver<bool>,
 ) -> Captured {
-    let mut wide = false;
     loop {
-        if !wide && sink.total() >= FLOOD {
-            outlet.widen();
-            wide = true;
-        }
         let ready = tokio::select! {
             biased;
             // First, since there is no end to what somebody else may write.

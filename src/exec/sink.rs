@@ -89,11 +89,6 @@ impl Sink {
         self.live.is_some() || matches!(self.keep, Keep::File(_))
     }
 
-    /// How many bytes there were so far.
-    pub(super) fn total(&self) -> u64 {
-        self.total
-    }
-
     /// Takes bytes without waiting.
     pub(super) fn take(&mut self, bytes: &[u8]) {
         self.total += bytes.len() as u64;

@@ -1,7 +1,6 @@
 //! The api's ends of a command's streams: three pipes, or one terminal.
 
 use crate::warden::terminal::Terminal;
-use nix::fcntl::{FcntlArg, fcntl};
 use rustix::io::ioctl_fionread;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -114,9 +113,6 @@ impl Inlet {
     }
 }
 
-/// Bytes that a pipe holds once it was [widened](Outlet::widen): sixteen of those at the same time leave others their own.
-const WIDE: i32 = 1024 * 1024;
-
 impl Outlet {
     /// Waits until a read is worth trying.
     pub async fn readable(&self) -> io::Result<()> {
@@ -134,14 +130,6 @@ impl Outlet {
                 usize::try_from(left).unwrap_or(usize::MAX)
             }
             Self::Terminal(_) => TERMINAL_HOLDS,
-        }
-    }
-
-    /// Lets it hold more, so that a flood needs fewer turns. Only for a command that writes much: all pipes of the service
-    /// share what its user may have (pipe-user-pages-soft, pipe(7)). In vain where that is used up, and for a terminal.
-    pub fn widen(&self) {
-        if let Self::Pipe(pipe) = self {
-            let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(WIDE));
         }
     }
 
