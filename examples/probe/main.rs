@@ -16,7 +16,7 @@ const USAGE: &str = "probe SUBCOMMAND: syscall NR [ARG…] | refused | families 
 pty-ioctl REQUEST | i386 | x32 NR | new-user-namespace | fork-bomb | eat MIB | threads N | vfork-storm | \
 abstract-connect NAME | connect ADDRESS | loopback | interfaces | sysv-make KEY | sysv-find KEY | signals | write-exec N | \
 landlock-layers | landlock-self PATH | bind ADDRESS | message-queue | \
-powers | into PID | walk | exchange SECONDS A B… | look | netlink-sockets PROCESSES | datagrams SOCKETS | \
+powers | into PID | walk | exchange SECONDS A B… | look | netlink-sockets PROCESSES | datagrams SOCKETS LIMIT | \
 orphans CONNECTIONS | socket-filters | terminals";
 
 fn main() -> ExitCode {
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         ["exchange", seconds, names @ ..] => race::exchange(number(seconds), names),
         ["look"] => look::around(),
         ["netlink-sockets", n] => buffers::netlink_sockets(number(n) as usize),
-        ["datagrams", n] => buffers::datagrams(number(n) as usize),
+        ["datagrams", n, limit] => buffers::datagrams(number(n) as usize, number(limit)),
         ["orphans", n] => buffers::orphans(number(n) as usize),
         ["socket-filters"] => buffers::socket_filters(),
         ["terminals"] => buffers::terminals(),

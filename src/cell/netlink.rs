@@ -128,13 +128,24 @@ fn count(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::poll::{PollFd, PollTimeout, poll};
 
     /// Else init would be woken over and over between the end of the last asker and its own.
     #[test]
     fn nobody_waits_for_a_listener_that_nobody_can_ask() {
-        let listener = || Gate::Listener(std::fs::File::open("/dev/null").unwrap().into());
-        assert!(matches!(listener().attend(PollFlags::POLLHUP), Gate::Gone));
-        assert!(listener().fd().is_some() && Gate::Gone.fd().is_none());
+        let alone = || {
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            install().unwrap()
+        };
+        // The filter is that thread's alone, which is gone when it is joined.
+        let listener = std::thread::spawn(alone).join().unwrap();
+        let mut wait = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        poll(&mut wait, PollTimeout::from(10_000u16)).unwrap();
+        let events = wait[0].revents().unwrap();
+        assert_eq!(events, PollFlags::POLLHUP);
+        let gate = Gate::Listener(listener);
+        assert!(gate.fd().is_some() && Gate::Gone.fd().is_none());
+        assert!(matches!(gate.attend(events), Gate::Gone));
     }
 
     #[test]

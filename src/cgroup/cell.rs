@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use nix::sys::epoll::EpollFlags;
 
 use super::error::CgroupError;
+use super::excess::Excess;
 use super::freeze::Freezer;
 use super::layout::{Layout, Place};
 use super::lowering::{self, Lowering};
@@ -163,6 +164,11 @@ impl CellGroup {
     /// The limit that holds can't be read.
     pub fn lowering(&self, memory_bytes: u64) -> Result<Option<Lowering>, CgroupError> {
         Lowering::needed(self.memory_place(), memory_bytes)
+    }
+
+    /// What there is to do if the cell is well beyond its memory limit.
+    pub fn excess(&self) -> Option<Excess> {
+        Excess::of(self.memory_place())
     }
 
     fn memory_place(&self) -> Option<(&Path, bool)> {

@@ -19,6 +19,7 @@
 mod cell;
 mod discover;
 mod error;
+mod excess;
 mod facility;
 mod files;
 mod freeze;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 
 pub use cell::CellGroup;
 pub use error::CgroupError;
+pub use excess::Excess;
 pub use facility::{Facility, State};
 pub use layout::Mode;
 pub use lowering::Lowering;

@@ -34,7 +34,7 @@ fn unread_datagrams_are_within_the_memory_limit() {
     let probe = Probe::in_runtime(runtime_with(
         json!({"resources": {"limits": {"memory_mib": 64}}}),
     ));
-    let exec = probe.run(&["datagrams", "1000"]);
+    let exec = probe.run(&["datagrams", "1000", &most.to_string()]);
     // Where they are the command's memory, it may have been killed for them.
     if exec.data["outcome"] != "oom_killed" {
         let waiting: u64 = exec.stdout().trim().parse().expect("a number");

@@ -14,9 +14,11 @@ from .rootdisk import make_disk
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
 
-def build():
-    """Builds everything that the tests run. Gives the target directory and the programs by name, tests first."""
-    command = ["cargo", "test", "--no-run", "--locked", "--message-format=json"]
+def build(bench):
+    """Builds everything that the tests run, or the benchmark. Gives the target directory and the programs by name, tests
+    first."""
+    what = ["bench", "--bench", "speed"] if bench else ["test"]
+    command = ["cargo", *what, "--no-run", "--locked", "--message-format=json"]
     run = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
     if run.returncode != 0:
         raise Failure("cargo could not build the tests")
@@ -27,7 +29,7 @@ def build():
             continue
         path, target = Path(message["executable"]), message["target"]
         if message["profile"]["test"]:
-            kind = "" if target["kind"] == ["test"] else f"-{target['kind'][0]}"
+            kind = "" if target["kind"] in (["test"], ["bench"]) else f"-{target['kind'][0]}"
             tests.append((target["name"] + kind, path))
         else:
             others.append(path)
@@ -37,9 +39,10 @@ def build():
     return binary.parent.parent, sorted(tests), others
 
 
-def make_image(work, built, selected, rows_environment):
-    """Writes `carried.img` into `work` and gives its path."""
+def make_image(work, built, selected, bench, rows_environment):
+    """Writes `carried.img` into `work` and gives its path. `bench`: which rows of the benchmark are run instead of tests."""
     target, tests, others = built
+    server = next(path for path in others if path.name == "cellblock")
     tree = work / "carried"
     tree.mkdir()
     sources, programs = tree / "checkout", tree / "target"
@@ -54,7 +57,10 @@ def make_image(work, built, selected, rows_environment):
     if not names:
         raise Failure(f"no such test program; there are: {' '.join(name for name, _ in tests)}")
     (tree / "tests").write_text("\n".join(names) + "\n")
-    (tree / "run").write_text(run_script(target, rows_environment))
+    suite = f"vagrant/test.sh --name \"$row\" --promise \"$promise\" --tests /carried/tests --server '{server}' --parts \"$parts\""
+    if bench is not None:
+        suite = f"vagrant/bench.sh --name \"$row\" '{tests[0][1]}' --only '{bench}'"
+    (tree / "run").write_text(run_script(target, rows_environment, suite))
     size = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file())
     image = work / "carried.img"
     make_disk(tree, image, f"{size // 2**20 + 256}M", label="carried")
@@ -75,7 +81,7 @@ def copy_checkout(to):
             shutil.copy(source, to / name)
 
 
-def run_script(target, environment):
+def run_script(target, environment, suite):
     """What the guest's service runs: the paths as they are on the host, then the suite."""
     binds = "\n".join(
         f"mkdir -p '{path}' && mount --bind /carried/{name} '{path}'"
@@ -92,5 +98,5 @@ row=$(sed -n 's/.*cellblock\\.row=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 promise=$(sed -n 's/.*cellblock\\.promise=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 parts=$(sed -n 's/.*cellblock\\.parts=\\([^ ]*\\).*/\\1/p' /proc/cmdline)
 cd '{CHECKOUT}'
-exec vagrant/test.sh --name "$row" --promise "$promise" --tests /carried/tests --server '{target}/debug/cellblock' --parts "$parts"
+exec {suite}
 """

@@ -5,11 +5,13 @@ use crate::cell::error::{CellError, Step};
 use crate::cell::report::{FromCell, MAX_REPORT, SignalSet, Stdio};
 use crate::sys::{self, packet};
 use crate::warden::protocol::{Beginning, CellEnd, CellRequest, Failure, Reply};
-use crate::warden::server::Warden;
 use crate::warden::server::graves::Graves;
+use crate::warden::server::jobs::Lane;
 use crate::warden::server::opening::{Opened, kill};
 use crate::warden::server::parking::Parking;
+use crate::warden::server::purposes::Purpose;
 use crate::warden::server::signals::pass_signals;
+use crate::warden::server::{Warden, limits};
 use nix::errno::Errno;
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
@@ -41,6 +43,8 @@ pub(super) struct Cell {
     pub(super) namespaces: Vec<OwnedFd>,
     /// When an OOM notification came; the count may follow a moment later.
     pub(super) oom_suspected: Option<Instant>,
+    /// A job brings it back under its memory limit.
+    pub(super) reclaiming: bool,
     pub(super) cpu_exceeded: bool,
     /// The api knows its end.
     pub(super) told: bool,
@@ -137,6 +141,7 @@ impl Cells {
             end: None,
             namespaces: Vec::new(),
             oom_suspected: None,
+            reclaiming: false,
             cpu_exceeded: false,
             told: false,
             accepted: sys::monotonic_us(),
@@ -312,6 +317,12 @@ impl Warden {
         if opened.group.oom_kills().is_ok_and(|count| count > 0) {
             cell.oom_suspected = None;
             kill(opened);
+        } else if !cell.reclaiming
+            && let Some(excess) = opened.group.excess()
+        {
+            cell.reclaiming = true;
+            let work = move |_| limits::reclaim(&excess);
+            self.start_job(Lane::Lower, Purpose::Reclaim { slot }, Vec::new(), work);
         }
     }
 
