@@ -60,7 +60,7 @@ impl Floor {
             .map(|group| {
                 File::options()
                     .write(true)
-                    .open(group.join("cgroup.procs"))
+                    .open(group.join("tasks"))
                     .expect("open a group")
             })
             .collect();

@@ -42,7 +42,7 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd, order: &mut OwnedFd) -> Result<
     sys::close_all_but(&needed).step("close what other cells need")?;
 
     for file in spec.attach {
-        // "0" is the writer itself. The write waits for an RCU grace period: here only this cell waits with it.
+        // "0" is the writer itself.
         nix::unistd::write(file, b"0").step("join the cgroup")?;
     }
     // After the joins, so that the cgroup namespace's root is the cell's own group, and what is made here is charged to it.

@@ -91,7 +91,7 @@ pub struct Spec<'a> {
     pub pts: Option<BorrowedFd<'a>>,
     /// The v2 cgroup to be born in.
     pub clone_into: Option<BorrowedFd<'a>>,
-    /// cgroup.procs files of the v1 groups to join.
+    /// `tasks` files of the v1 groups to join.
     pub attach: &'a [OwnedFd],
     /// Host name inside.
     pub hostname: &'a str,

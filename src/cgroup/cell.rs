@@ -1,9 +1,10 @@
 //! The groups of one cell. Made before its processes, removed after the last one is gone; no pid is
 //! ever written by us.
 //!
-//! A write to cgroup.procs waits for an RCU grace period, milliseconds when it is not one of many.
-//! So the new child is born inside the version 2 group (CLONE_INTO_CGROUP, 5.7) and puts itself
-//! into the version 1 groups, off the warden's only thread.
+//! A write to cgroup.procs waits for an RCU grace period, milliseconds when it is not one of many, and everything else that
+//! makes or removes a group waits with it. So the new child is born inside the version 2 group (CLONE_INTO_CGROUP, 5.7) and
+//! puts itself into the version 1 groups by their file `tasks`: a thread that moves itself alone has nothing to wait for
+//! (`cgroup_procs_write_start`, 5.5).
 //!
 //! Cost: per used hierarchy one mkdir, plus the limits; every file is opened, written and closed
 //! once.
@@ -140,7 +141,7 @@ impl CellGroup {
             limits::pids(dir, resources.pids.saturating_add(INIT_PIDS))?;
         }
         for dir in joined {
-            self.attach.push(files::open_procs(&dir)?);
+            self.attach.push(files::open_tasks(&dir)?);
         }
         self.clone_into = v2_dir.map(files::open_directory).transpose()?;
         Ok(())
@@ -181,7 +182,7 @@ impl CellGroup {
         self.clone_into.as_ref().map(OwnedFd::as_fd)
     }
 
-    /// Open cgroup.procs files of version 1 groups: the new child writes `0` into each to put
+    /// Open `tasks` files of version 1 groups: the new child writes `0` into each to put
     /// itself there, all before it forks. Opened O_WRONLY and O_CLOEXEC.
     pub fn attach(&self) -> &[OwnedFd] {
         &self.attach

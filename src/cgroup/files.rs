@@ -109,11 +109,11 @@ pub(super) fn processes(dir: &Path) -> Result<Vec<i32>, CgroupError> {
     }
 }
 
-/// Opens the file through which a process puts itself into the group. Only O_WRONLY: the kernel
-/// checks the opener's rights, not the writer's (since 5.16), so that a child without rights of its
-/// own can use it.
-pub(super) fn open_procs(dir: &Path) -> Result<OwnedFd, CgroupError> {
-    let path = dir.join("cgroup.procs");
+/// Opens the file through which a thread, and so a process that has one only, puts itself into a version 1 group. Only
+/// O_WRONLY: the kernel checks the opener's rights, not the writer's (since 5.16), so that a child without rights of its own
+/// can use it.
+pub(super) fn open_tasks(dir: &Path) -> Result<OwnedFd, CgroupError> {
+    let path = dir.join("tasks");
     // The standard library opens with O_CLOEXEC.
     let file = OpenOptions::new().write(true).open(&path);
     file.map(OwnedFd::from)
