@@ -9,7 +9,9 @@ use crate::warden::streams::{Inlet, Outlet};
 use crate::warden::terminal::CTRL_D;
 use bytes::Bytes;
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
+use std::task::{Poll, ready};
 use tokio::sync::{mpsc, watch};
 
 /// Bytes read at once: as much as a pipe holds by default, pipe(7), four times over.
@@ -17,9 +19,6 @@ const CHUNK: usize = 256 * 1024;
 
 /// Most bytes in a piece for a file or a reader.
 pub const PIECE: usize = 64 * 1024;
-
-/// Full reads in a row before other tasks get their turn.
-const TURN: usize = 16;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
@@ -30,31 +29,53 @@ thread_local! {
 /// of the runtime: neither that it stays open nor what is written to it from then on is the command's. Readers are waited for
 /// until `stop` is raised.
 pub(super) async fn drain(
-    outlet: Outlet,
+    mut outlet: Outlet,
     mut sink: Sink,
     mut gone: watch::Receiver<bool>,
     mut stop: watch::Receiver<bool>,
 ) -> Captured {
     loop {
-        let ready = tokio::select! {
+        let waits = sink.waits();
+        let most = if waits { PIECE } else { CHUNK };
+        let take = |bytes: &[u8]| match waits {
+            true => Bytes::copy_from_slice(bytes),
+            false => {
+                sink.take(bytes);
+                Bytes::new()
+            }
+        };
+        let read = tokio::select! {
             biased;
             // First, since there is no end to what somebody else may write.
             () = raised(&mut gone) => break,
-            ready = outlet.readable() => ready,
+            read = read(&mut outlet, most, take) => read,
         };
-        let ended = match ready {
-            Err(_) => true,
-            Ok(()) if sink.waits() => read_piece(&outlet, &mut sink, &mut stop).await,
-            Ok(()) => read_available(&outlet, &mut sink),
-        };
-        if ended {
-            return sink.finish();
+        match read {
+            Ok((0, _)) => return sink.finish(),
+            Ok((_, piece)) if waits => sink.put(piece, &mut stop).await,
+            Ok(_) => {}
+            Err(error) if again(&error) => {}
+            Err(_) => return sink.finish(),
         }
-        // Without this a command that floods its output would keep the thread for itself.
-        tokio::task::yield_now().await;
     }
     read_rest(&outlet, &mut sink, &mut stop).await;
     sink.finish()
+}
+
+/// Reads at most so many bytes as soon as some are there, and hands them over; 0 is the end.
+async fn read(
+    outlet: &mut Outlet,
+    most: usize,
+    mut take: impl FnMut(&[u8]) -> Bytes,
+) -> io::Result<(usize, Bytes)> {
+    outlet.ready().await?;
+    poll_fn(|context| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let count = ready!(outlet.poll_read(context, &mut scratch[..most]))?;
+            Poll::Ready(Ok((count, take(&scratch[..count]))))
+        })
+    })
+    .await
 }
 
 /// Reads as much as is there now.
@@ -80,35 +101,6 @@ async fn read_rest(outlet: &Outlet, sink: &mut Sink, stop: &mut watch::Receiver<
 /// Waits until the flag is true or nobody can raise it any more.
 pub(super) async fn raised(flag: &mut watch::Receiver<bool>) {
     let _ = flag.wait_for(|raised| *raised).await;
-}
-
-/// Reads what is there, for one turn; true at the end of the pipe.
-fn read_available(outlet: &Outlet, sink: &mut Sink) -> bool {
-    SCRATCH.with_borrow_mut(|scratch| {
-        for _ in 0..TURN {
-            match outlet.try_read(scratch) {
-                Ok(0) => return true,
-                Ok(count) => sink.take(&scratch[..count]),
-                Err(error) if again(&error) => return false,
-                Err(_) => return true,
-            }
-        }
-        false
-    })
-}
-
-/// Reads one piece and waits until the sink has taken it; true at the end of the pipe.
-async fn read_piece(outlet: &Outlet, sink: &mut Sink, stop: &mut watch::Receiver<bool>) -> bool {
-    let read = SCRATCH.with_borrow_mut(|scratch| {
-        let count = outlet.try_read(&mut scratch[..PIECE])?;
-        io::Result::Ok(Bytes::copy_from_slice(&scratch[..count]))
-    });
-    match read {
-        Ok(piece) if piece.is_empty() => return true,
-        Ok(piece) => sink.put(piece, stop).await,
-        Err(error) => return !again(&error),
-    }
-    false
 }
 
 fn again(error: &io::Error) -> bool {

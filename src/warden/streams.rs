@@ -4,8 +4,10 @@ use crate::warden::terminal::Terminal;
 use rustix::io::ioctl_fionread;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
-use tokio::io::AsyncWriteExt;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::unix::pipe;
 
 /// More than the kernel keeps of what was written to a terminal and is not read (640 KiB, drivers/tty/tty_buffer.c).
@@ -114,11 +116,29 @@ impl Inlet {
 }
 
 impl Outlet {
-    /// Waits until a read is worth trying.
-    pub async fn readable(&self) -> io::Result<()> {
+    /// Waits until [`Outlet::poll_read`] is worth trying.
+    pub async fn ready(&self) -> io::Result<()> {
         match self {
-            Self::Pipe(pipe) => pipe.readable().await,
+            // It waits by itself.
+            Self::Pipe(_) => Ok(()),
             Self::Terminal(terminal) => terminal.readable().await,
+        }
+    }
+
+    /// Reads what is there; 0 is the end. A pipe that gave less than was asked for is not asked again before more is there, and
+    /// a task that always finds something lets others have their turn.
+    pub fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Pipe(pipe) => {
+                let mut buffer = ReadBuf::new(buffer);
+                ready!(Pin::new(pipe).poll_read(context, &mut buffer))?;
+                Poll::Ready(Ok(buffer.filled().len()))
+            }
+            Self::Terminal(terminal) => Poll::Ready(terminal.try_read(buffer)),
         }
     }
 
@@ -133,19 +153,11 @@ impl Outlet {
         }
     }
 
-    /// As [`Outlet::try_read`], but asks the kernel itself: the reactor may not have heard of the last bytes yet.
+    /// As [`Outlet::poll_read`], but asks the kernel itself: the reactor may not have heard of the last bytes yet.
     pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Pipe(pipe) => nix::unistd::read(pipe, buffer).map_err(Into::into),
             // Does so by itself when it was told that the cell is gone.
-            Self::Terminal(terminal) => terminal.try_read(buffer),
-        }
-    }
-
-    /// Reads what is there; 0 is the end.
-    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Pipe(pipe) => pipe.try_read(buffer),
             Self::Terminal(terminal) => terminal.try_read(buffer),
         }
     }
