@@ -25,11 +25,11 @@ pub(super) fn read_if_there(dir: &Path, name: &str) -> Result<Option<String>, Cg
     }
 }
 
-// `fs::read_to_string` asks for the size first, which says nothing about a file that the kernel
-// makes up on read.
+// A file would be asked for its size first, which says nothing about one that the kernel makes up on
+// read; a part of it is not.
 fn read_path(path: &Path) -> io::Result<String> {
     let mut text = String::with_capacity(512);
-    File::open(path)?.read_to_string(&mut text)?;
+    File::open(path)?.take(u64::MAX).read_to_string(&mut text)?;
     Ok(text)
 }
 

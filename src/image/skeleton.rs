@@ -1,7 +1,7 @@
 //! Making directories of root's that become overlay layers: built beside the old one, then put in its place.
 
 use crate::image::{ImageError, io_error};
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,8 @@ impl Builder {
     }
 
     /// Copies what is at `source` to `name`: a directory with all below it, a file, a link as a link. Only what
-    /// everybody may read is taken; anything else, and what does not exist, is passed over.
+    /// everybody may read is taken; anything else, and what does not exist, is passed over. A file keeps its time: what was
+    /// compiled from it (Python's `sitecustomize`) is taken for stale else, and compiled anew by each command.
     pub(super) fn copy(&self, source: &Path, name: &str) -> Result<(), ImageError> {
         let Ok(status) = fs::symlink_metadata(source) else {
             return Ok(());
@@ -69,7 +70,12 @@ impl Builder {
             }
             Ok(())
         } else if status.is_file() && status.permissions().mode() & 0o004 != 0 {
-            self.file(name, fs::read(source).map_err(io_error("read", source))?)
+            self.file(name, fs::read(source).map_err(io_error("read", source))?)?;
+            let path = self.root.join(name);
+            let dated = File::options().write(true).open(&path);
+            dated
+                .and_then(|file| file.set_modified(status.modified()?))
+                .map_err(io_error("date", &path))
         } else {
             Ok(())
         }
@@ -135,5 +141,28 @@ fn remove(path: &Path) -> Result<(), ImageError> {
             Err(io_error("remove", path)(error))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn a_copied_file_keeps_its_time() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let source = directory.path().join("source");
+        let then = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        fs::write(&source, "text").unwrap();
+        let file = File::options().write(true).open(&source).unwrap();
+        file.set_modified(then).unwrap();
+        let target = directory.path().join("layer");
+        let builder = Builder::new(&target).unwrap();
+        builder.copy(&source, "copy").unwrap();
+        builder.finish().unwrap();
+        let copy = target.join("copy");
+        assert_eq!(fs::read_to_string(&copy).unwrap(), "text");
+        assert_eq!(copy.metadata().unwrap().modified().unwrap(), then);
     }
 }
