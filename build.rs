@@ -25,8 +25,6 @@ fn main() {
     if let Ok(name) = var(WITHOUT) {
         leave_out(&name);
     }
-    // Else no mapping of it begins where a huge page can (src/sys/huge.rs).
-    println!("cargo:rustc-link-arg-bins=-Wl,-z,max-page-size=2097152");
     if var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu") {
         link_examples_statically();
     }

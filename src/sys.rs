@@ -2,7 +2,6 @@
 //! for what `nix` does not offer. Errors are the kernel's errno; callers add the operation and the path.
 
 pub mod freeze;
-pub mod huge;
 pub mod loopdev;
 pub mod memory;
 pub mod mount;

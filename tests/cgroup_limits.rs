@@ -187,35 +187,6 @@ fn out_of_memory_in_the_runtime_is_counted_in_the_cell_that_was_killed() {
     }
 }
 
-/// The kernel itself goes beyond a limit only where it receives from loopback. Here the limit is set below what is in use while
-/// nobody may be killed for it, which takes CAP_SYS_RESOURCE.
-#[test]
-fn a_cell_beyond_its_limit_is_seen_and_brought_back() {
-    for host in hosts("excess") {
-        let runtime = host.prepared().runtime("r", &RUNTIME).unwrap();
-        let cell = runtime.cell("c", &CELL).unwrap();
-        assert!(cell.excess().is_none());
-        let limits = cell.directories().iter().map(|dir| dir.join("memory.max"));
-        let Some(limit) = limits.into_iter().find(|limit| limit.exists()) else {
-            // Version 1 counts what is received apart, with a limit that holds.
-            continue;
-        };
-        let fill = "x=$(head -c 33554432 /dev/zero | tr '\\0' x); echo; kill -STOP $$";
-        let immortal = format!("echo -1000 > /proc/self/oom_score_adj && {fill}");
-        let mut child = run(&cell, &immortal);
-        until_lines(&mut child, 1);
-        std::fs::write(&limit, (8 * MIB).to_string()).unwrap();
-        let excess = cell.excess().expect("it holds four times as much");
-        assert_eq!(cell.oom_kills().unwrap(), 0);
-        std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "0").unwrap();
-        excess.end().unwrap();
-        assert!(ends(&mut child));
-        child.wait().unwrap();
-        assert!(cell.oom_kills().unwrap() > 0);
-        assert!(cell.excess().is_none());
-    }
-}
-
 #[test]
 fn a_cell_cannot_have_more_processes_than_allowed() {
     for host in hosts("pids") {

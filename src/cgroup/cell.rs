@@ -17,13 +17,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use nix::sys::epoll::EpollFlags;
 
 use super::error::CgroupError;
-use super::excess::Excess;
 use super::freeze::Freezer;
 use super::layout::{Layout, Place};
 use super::lowering::{self, Lowering};
 use super::oom::OomWatch;
 use super::usage::{self, CpuClock};
-use super::{INIT_PIDS, files, kill, limits};
+use super::{INIT_PIDS, files, kill, limits, sockets};
 use crate::resources::{CellResources, Usage};
 
 /// One cell's groups. Dropping it removes nothing: see [`CellGroup::remove`].
@@ -167,9 +166,12 @@ impl CellGroup {
         Lowering::needed(self.memory_place(), memory_bytes)
     }
 
-    /// What there is to do if the cell is well beyond its memory limit.
-    pub fn excess(&self) -> Option<Excess> {
-        Excess::of(self.memory_place())
+    /// What its sockets hold, where the kernel counts that as memory; 0 where it can't be told.
+    pub fn socket_bytes(&self) -> u64 {
+        match self.memory_place() {
+            Some((dir, true)) => sockets::held(dir).unwrap_or(0),
+            _ => 0,
+        }
     }
 
     fn memory_place(&self) -> Option<(&Path, bool)> {

@@ -19,7 +19,6 @@
 mod cell;
 mod discover;
 mod error;
-mod excess;
 mod facility;
 mod files;
 mod freeze;
@@ -30,6 +29,7 @@ mod limits;
 mod lowering;
 mod oom;
 mod runtime;
+mod sockets;
 mod sweep;
 mod usage;
 
@@ -38,7 +38,6 @@ use std::sync::Arc;
 
 pub use cell::CellGroup;
 pub use error::CgroupError;
-pub use excess::Excess;
 pub use facility::{Facility, State};
 pub use layout::Mode;
 pub use lowering::Lowering;
@@ -103,6 +102,11 @@ impl CgroupHost {
     /// `memory`, `swap`, `pids`, `cpu`, `kill`, `freeze`, `oom`, `usage`, in this order.
     pub fn facilities(&self) -> Vec<Facility> {
         facility::all(&self.layout, &self.found)
+    }
+
+    /// Whether the kernel lets sockets hold more than a memory limit: [`RuntimeGroup::sockets_beyond_limit`].
+    pub fn charges_sockets_late(&self) -> bool {
+        matches!(self.layout.place("memory"), Some(layout::Place::V2))
     }
 
     /// The base groups' directories.

@@ -8,7 +8,7 @@ use super::cell::CellGroup;
 use super::error::CgroupError;
 use super::layout::{Layout, Place};
 use super::lowering::{self, Lowering};
-use super::{files, limits};
+use super::{files, limits, sockets};
 use crate::resources::{CellResources, MAX_PARKED, RuntimeResources};
 
 /// Cells' inits are not the tenant's processes, but the kernel counts them in the runtime's group.
@@ -133,6 +133,15 @@ impl RuntimeGroup {
         let memory = self.directory("memory");
         let place = memory.as_ref().map(|(dir, v2)| (dir.as_path(), *v2));
         Lowering::needed(place, memory_bytes)
+    }
+
+    /// Whether sockets of its cells hold more than all of its memory may be, which only version 2 lets them. False where that
+    /// can't be told.
+    pub fn sockets_beyond_limit(&self) -> bool {
+        match self.directory("memory") {
+            Some((dir, true)) => sockets::beyond_limit(&dir).unwrap_or(false),
+            _ => false,
+        }
     }
 
     fn write_pids(&self) -> Result<(), CgroupError> {

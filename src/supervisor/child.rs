@@ -65,10 +65,7 @@ impl Program {
             other => other?,
         };
         let mut image = std::fs::File::from(image);
-        let length = std::io::copy(&mut std::fs::File::open("/proc/self/exe")?, &mut image)?;
-        if let Err(errno) = sys::huge::collect(image.as_fd(), length) {
-            tracing::debug!(%errno, "the program stays in small pages");
-        }
+        std::io::copy(&mut std::fs::File::open("/proc/self/exe")?, &mut image)?;
         crate::warden::memfd::add_seals(&image)?;
         // Root's alone: a command that names it by a link of /proc's can neither run nor read it.
         nix::sys::stat::fchmod(&image, Mode::S_IRUSR | Mode::S_IXUSR)?;

@@ -121,12 +121,17 @@ impl Outlet {
         match self {
             // It waits by itself.
             Self::Pipe(_) => Ok(()),
-            Self::Terminal(terminal) => terminal.readable().await,
+            Self::Terminal(terminal) => {
+                // It would never wait for one that is flooded.
+                tokio::task::consume_budget().await;
+                terminal.readable().await
+            }
         }
     }
 
-    /// Reads what is there; 0 is the end. A pipe that gave less than was asked for is not asked again before more is there, and
-    /// a task that always finds something lets others have their turn.
+    /// Reads what is there; 0 is the end. A pipe that gave less than was asked for is not asked again before more comes: it was
+    /// empty (but for packets, O_DIRECT in pipe(2), which a command only gets by asking for them: of these the rest is read when
+    /// the next one comes, or the end). A task that always finds something lets others have their turn.
     pub fn poll_read(
         &mut self,
         context: &mut Context<'_>,

@@ -21,7 +21,7 @@ def build(bench):
     command = ["cargo", *what, "--no-run", "--locked", "--message-format=json"]
     run = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
     if run.returncode != 0:
-        raise Failure("cargo could not build the tests")
+        raise Failure("cargo could not build them")
     tests, others = [], []
     for line in run.stdout.splitlines():
         message = json.loads(line)

@@ -204,6 +204,11 @@ impl Catalogue {
         self.runtimes.get_mut(&id)
     }
 
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = (&Uuid, &Runtime)> {
+        self.runtimes.iter()
+    }
+
     /// Up to `count` ids after `after`, in order.
     pub fn page(&self, after: Option<Uuid>, count: usize) -> Vec<Uuid> {
         records::page(&self.runtimes, after, count)

@@ -5,13 +5,11 @@ use crate::cell::error::{CellError, Step};
 use crate::cell::report::{FromCell, MAX_REPORT, SignalSet, Stdio};
 use crate::sys::{self, packet};
 use crate::warden::protocol::{Beginning, CellEnd, CellRequest, Failure, Reply};
+use crate::warden::server::Warden;
 use crate::warden::server::graves::Graves;
-use crate::warden::server::jobs::Lane;
 use crate::warden::server::opening::{Opened, kill};
 use crate::warden::server::parking::Parking;
-use crate::warden::server::purposes::Purpose;
 use crate::warden::server::signals::pass_signals;
-use crate::warden::server::{Warden, limits};
 use nix::errno::Errno;
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
@@ -43,8 +41,6 @@ pub(super) struct Cell {
     pub(super) namespaces: Vec<OwnedFd>,
     /// When an OOM notification came; the count may follow a moment later.
     pub(super) oom_suspected: Option<Instant>,
-    /// A job brings it back under its memory limit.
-    pub(super) reclaiming: bool,
     pub(super) cpu_exceeded: bool,
     /// The api knows its end.
     pub(super) told: bool,
@@ -73,7 +69,7 @@ impl Cell {
 }
 
 /// All cells.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Cells {
     pub(super) slots: HashMap<u32, Cell>,
     pub(super) by_seq: HashMap<u64, u32>,
@@ -85,6 +81,8 @@ pub struct Cells {
     /// Not held after a cell that used much memory: what it left in its tmpfs and shared memory is charged to its runtime
     /// until they are let go. Beside them the runtime, whose disk they may hold.
     pub(super) recent: Option<(Instant, Uuid, Vec<OwnedFd>)>,
+    /// When [`Warden::look_at_sockets`] is next due.
+    pub(super) sockets_after: Instant,
 }
 
 /// How long after an OOM notification a kill is counted at the latest.
@@ -95,8 +93,13 @@ impl Cells {
     /// None yet.
     pub fn new(parking: Parking) -> Self {
         Self {
+            slots: HashMap::new(),
+            by_seq: HashMap::new(),
+            next: 0,
+            graves: Graves::default(),
             parking,
-            ..Self::default()
+            recent: None,
+            sockets_after: Instant::now(),
         }
     }
 
@@ -141,7 +144,6 @@ impl Cells {
             end: None,
             namespaces: Vec::new(),
             oom_suspected: None,
-            reclaiming: false,
             cpu_exceeded: false,
             told: false,
             accepted: sys::monotonic_us(),
@@ -317,12 +319,6 @@ impl Warden {
         if opened.group.oom_kills().is_ok_and(|count| count > 0) {
             cell.oom_suspected = None;
             kill(opened);
-        } else if !cell.reclaiming
-            && let Some(excess) = opened.group.excess()
-        {
-            cell.reclaiming = true;
-            let work = move |_| limits::reclaim(&excess);
-            self.start_job(Lane::Lower, Purpose::Reclaim { slot }, Vec::new(), work);
         }
     }
 
@@ -349,6 +345,7 @@ impl Warden {
                 kill(opened);
             }
         }
+        self.look_at_sockets(now);
         self.cells.graves.dig();
         self.cells
             .recent

@@ -4,7 +4,7 @@
 //! So that is done by a job, with a bound, and no cell of the runtime is opened meanwhile. Should the job fail or be
 //! killed, the warden puts back the limits that held before.
 
-use crate::cgroup::{Excess, Lowering};
+use crate::cgroup::Lowering;
 use crate::log::chain;
 use crate::resources::{CellResources, RuntimeResources};
 use crate::warden::protocol::{Busy, Failure, Reply};
@@ -147,14 +147,6 @@ fn lower(lowerings: &[Lowering]) -> JobResult {
             .map_err(|error| JobError::Other(chain(&error)))?;
     }
     Ok(Vec::new())
-}
-
-/// The job that brings a cell back under a limit that the kernel has let it pass.
-pub(super) fn reclaim(excess: &Excess) -> JobResult {
-    nix::unistd::alarm::set(PATIENCE);
-    let done = excess.end();
-    done.map(|()| Vec::new())
-        .map_err(|error| JobError::Other(chain(&error)))
 }
 
 /// A cell's limits after its runtime's have changed: where it had all of the runtime's, it has all of the new ones, and

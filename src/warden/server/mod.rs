@@ -27,6 +27,7 @@ mod requests;
 mod runtimes;
 mod settings;
 mod signals;
+mod sockets;
 mod standstill;
 
 pub use settings::Settings;
@@ -237,7 +238,7 @@ impl Warden {
         }
     }
 
-    /// When to look at what sends no event: CPU seconds, OOM counts, busy groups, processes that come to stand still, idle
+    /// When to look at what sends no event: CPU seconds, OOM counts, sockets, busy groups, processes that come to stand still, idle
     /// runtimes.
     fn next_tick(&self) -> Option<Duration> {
         let watching = self.cells.need_watching() || !self.catalogue.freezing().is_empty();
@@ -245,6 +246,7 @@ impl Warden {
             self.may_park(),
             watching.then_some(Duration::from_millis(10)),
             self.cells.parking.next_look(),
+            self.next_look_at_sockets(),
             (self.catalogue.any_mounted()).then_some(Duration::from_secs(30)),
         ];
         reasons.into_iter().flatten().min()

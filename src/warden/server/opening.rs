@@ -37,6 +37,8 @@ pub(super) struct Opened {
     pub(super) group: CellGroup,
     /// Whether it was killed.
     pub(super) killed: Cell<bool>,
+    /// Whether that was for memory, and by the warden: the kernel has not counted it.
+    pub(super) out_of_memory: Cell<bool>,
 }
 
 /// What a cell is opened for, as far as it matters before its command.
@@ -67,7 +69,7 @@ impl Opened {
         let oom_killed = self.group.oom_kills().map_err(logged);
         let usage = self.group.usage().map_err(logged);
         (
-            oom_killed.is_ok_and(|count| count > 0),
+            self.out_of_memory.get() || oom_killed.is_ok_and(|count| count > 0),
             usage.unwrap_or_default(),
         )
     }
@@ -220,6 +222,7 @@ impl Warden {
             since: sys::monotonic_us(),
             group,
             killed: false.into(),
+            out_of_memory: false.into(),
         };
         let watched = self.watch(slot, &opened);
         opened.group.attached();

@@ -83,11 +83,6 @@ pub enum Purpose {
         /// What the job does.
         lowerings: Vec<Lowering>,
     },
-    /// Bring a cell back under its memory limit.
-    Reclaim {
-        /// Which.
-        slot: u32,
-    },
     /// Let go of something that nobody waits for.
     Release,
     /// Remove what a job has left that was killed.
@@ -217,11 +212,6 @@ impl Warden {
                 resources,
                 lowerings,
             } => self.lowering_ended(seq, id, resources, &lowerings, result),
-            Purpose::Reclaim { slot } => {
-                if let Some(cell) = self.cells.get_mut(slot) {
-                    cell.reclaiming = false;
-                }
-            }
             Purpose::Release => {}
             Purpose::Sweep { left, tries } => match result {
                 Err(JobError::Died) if tries > 1 => self.sweep(left, tries - 1),
