@@ -89,7 +89,7 @@ impl Server {
             .expect("processors")
             .get();
         let body = json!({"name": name, "filesystem": "read_only", "limits": {"pids": 2048},
-            "resources": {"requests": {"vcpus": processors}, "limits": {"memory_mib": 4096}}});
+            "resources": {"requests": {"vcpus": processors}, "limits": {"memory_mib": 2048}}});
         let (status, body) = connection.send("POST", "/v1/runtimes", &body.to_string());
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
         format!("/v1/runtimes/{name}/exec")
@@ -158,17 +158,23 @@ impl Drop for Server {
     }
 }
 
-/// Of the group that a process is in.
+/// Of the group that a process is in, where that is a cell's: a job of the launcher's is in the launcher's own.
 fn charged_kib(pid: &str) -> Option<f64> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     let v1 = groups.lines().find_map(|line| line.split_once(":memory:"));
-    let file = match v1 {
-        Some((_, group)) => format!("/sys/fs/cgroup/memory{group}/memory.usage_in_bytes"),
+    let (group, file) = match v1 {
+        Some((_, group)) => (
+            group,
+            format!("/sys/fs/cgroup/memory{group}/memory.usage_in_bytes"),
+        ),
         None => {
             let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-            format!("/sys/fs/cgroup{group}/memory.current")
+            (group, format!("/sys/fs/cgroup{group}/memory.current"))
         }
     };
+    if !group.contains("/cellblock-") {
+        return None;
+    }
     let bytes: f64 = fs::read_to_string(file).ok()?.trim().parse().ok()?;
     Some(bytes / 1024.0)
 }
