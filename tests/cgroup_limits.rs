@@ -188,6 +188,17 @@ fn out_of_memory_in_the_runtime_is_counted_in_the_cell_that_was_killed() {
 }
 
 #[test]
+fn a_group_that_is_gone_needs_no_lowering() {
+    for host in hosts("lowering-gone") {
+        let runtime = host.prepared().runtime("r", &RUNTIME).unwrap();
+        let cell = runtime.cell("c", &CELL).unwrap();
+        let lowering = cell.lowering(8 * MIB).unwrap().expect("it is lower");
+        assert!(cell.remove().unwrap());
+        lowering.run().unwrap();
+    }
+}
+
+#[test]
 fn a_cell_cannot_have_more_processes_than_allowed() {
     for host in hosts("pids") {
         let runtime = host.prepared().runtime("r", &RUNTIME).unwrap();

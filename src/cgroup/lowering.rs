@@ -44,11 +44,19 @@ impl Lowering {
     }
 
     /// Brings the group under the limit: what can be reclaimed is, and nobody is killed. May take very long, and leaves
-    /// the limits half changed where it fails or is killed: then [`Lowering::undo`] comes next.
+    /// the limits half changed where it fails or is killed: then [`Lowering::undo`] comes next. A group that has gone
+    /// meanwhile, since its last process has, needs nothing.
     ///
     /// # Errors
     /// [`CgroupError::InUse`] if more than that is in use all the same; else the kernel's refusal.
     pub fn run(&self) -> Result<(), CgroupError> {
+        match self.lower() {
+            Err(_) if !self.dir.exists() => Ok(()),
+            lowered => lowered,
+        }
+    }
+
+    fn lower(&self) -> Result<(), CgroupError> {
         if self.v2 {
             return self.run_v2();
         }
