@@ -102,8 +102,9 @@ fn read_numbers(from: &OwnedFd) -> Vec<i32> {
     numbers[..usize::try_from(read).unwrap_or(0) / 4].to_vec()
 }
 
-/// Fills the queues of so many UDP sockets that nobody reads; prints the bytes that wait in all of them together. Where that
-/// is more than `limit`, it gives the kernel and the server a while to do something about it, and no reason.
+/// Fills the queues of so many UDP sockets that nobody reads; prints the bytes that wait in all of them together, at once and
+/// at last. Where that is more than `limit`, it gives the kernel and the server a while to do something about it, and no
+/// reason.
 pub fn datagrams(sockets: usize, limit: u64) {
     let receivers: Vec<std::net::UdpSocket> = (0..sockets)
         .map_while(|_| std::net::UdpSocket::bind("127.0.0.1:0").ok())
@@ -128,11 +129,12 @@ pub fn datagrams(sockets: usize, limit: u64) {
             .map(|to| queued(to.as_raw_fd()))
             .sum::<u64>()
     };
+    let at_once = sum();
     let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while sum() >= limit && std::time::Instant::now() < until {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    println!("{}", sum());
+    println!("{at_once} {}", sum());
 }
 
 fn queued(fd: RawFd) -> u64 {

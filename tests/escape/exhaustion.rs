@@ -37,9 +37,15 @@ fn unread_datagrams_are_within_the_memory_limit() {
     let exec = probe.run(&["datagrams", "1000", &most.to_string()]);
     // Where they are the command's memory, it may have been killed for them.
     if exec.data["outcome"] != "oom_killed" {
-        let waiting: u64 = exec.stdout().trim().parse().expect("a number");
-        assert!(waiting > 0, "nothing was sent");
-        assert!(waiting < most, "{waiting} bytes wait");
+        let stdout = exec.stdout();
+        let (at_once, at_last) = stdout.trim().split_once(' ').expect("two words");
+        let bytes = |word: &str| word.parse::<u64>().expect("a number");
+        assert!(bytes(at_last) > 0, "nothing was sent");
+        assert!(bytes(at_last) < most, "{at_last} bytes wait");
+        // Only version 2 lets them pass the limit for a moment.
+        if std::path::Path::new("/sys/fs/cgroup/memory").is_dir() {
+            assert!(bytes(at_once) < most, "{at_once} bytes wait");
+        }
     }
 }
 
