@@ -69,7 +69,7 @@ impl Cell {
 }
 
 /// All cells.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Cells {
     pub(super) slots: HashMap<u32, Cell>,
     pub(super) by_seq: HashMap<u64, u32>,
@@ -81,8 +81,8 @@ pub struct Cells {
     /// Not held after a cell that used much memory: what it left in its tmpfs and shared memory is charged to its runtime
     /// until they are let go. Beside them the runtime, whose disk they may hold.
     pub(super) recent: Option<(Instant, Uuid, Vec<OwnedFd>)>,
-    /// When [`Warden::look_at_sockets`] is next due.
-    pub(super) sockets_after: Instant,
+    /// When [`Warden::look_at_sockets`] is next due, if it was done before.
+    pub(super) sockets_after: Option<Instant>,
 }
 
 /// How long after an OOM notification a kill is counted at the latest.
@@ -93,13 +93,8 @@ impl Cells {
     /// None yet.
     pub fn new(parking: Parking) -> Self {
         Self {
-            slots: HashMap::new(),
-            by_seq: HashMap::new(),
-            next: 0,
-            graves: Graves::default(),
             parking,
-            recent: None,
-            sockets_after: Instant::now(),
+            ..Self::default()
         }
     }
 

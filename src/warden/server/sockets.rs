@@ -19,10 +19,11 @@ impl Warden {
     /// Looks, if it is time: of a runtime that is beyond its limit the cell whose sockets hold most ends, as out of memory. Where
     /// that was not enough, the next one does a moment later.
     pub(super) fn look_at_sockets(&mut self, now: Instant) {
-        if self.next_look_at_sockets().is_none() || now < self.cells.sockets_after {
+        let early = self.cells.sockets_after.is_some_and(|due| now < due);
+        if self.next_look_at_sockets().is_none() || early {
             return;
         }
-        self.cells.sockets_after = now + LOOK;
+        self.cells.sockets_after = Some(now + LOOK);
         for (id, runtime) in self.catalogue.all() {
             let State::Mounted(mounted) = &runtime.state else {
                 continue;
