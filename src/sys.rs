@@ -6,6 +6,7 @@ pub mod loopdev;
 pub mod memory;
 pub mod mount;
 pub mod packet;
+pub mod pages;
 pub mod polled;
 pub mod seccomp;
 pub mod shared;

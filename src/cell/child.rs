@@ -62,16 +62,18 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd, order: &mut OwnedFd) -> Result<
     let pts = keep_only(control, order, spec.pts)?;
     if let Some((layers, bytes)) = spec.fresh {
         rootfs::assemble(layers, &rootfs::Writable::Fresh(bytes), spec.uid_base)?;
+        devices::mount_dev(mounts::root()?.as_fd(), spec.uid_base)?;
     }
     let root = mounts::root()?;
+    let dev = mounts::beneath_dir(root.as_fd(), c"dev").step("open /dev")?;
     let sandbox = spec.sandbox;
+    procfs::mount_proc(root.as_fd(), dev.as_fd(), sandbox)?;
     let pts = pts.map_or_else(|| devices::new_pts(spec.uid_base), Ok)?;
     let queues = landlock::queues(sandbox.landlock)?;
     let hidden = queues.as_ref().map(AsFd::as_fd);
     let (owner, shm) = (spec.uid_base, sandbox.shm_bytes);
-    devices::mount_dev(root.as_fd(), owner, shm, pts.as_fd(), hidden)?;
-    drop(pts);
-    procfs::mount_proc(root.as_fd(), sandbox)?;
+    devices::mount_own(dev.as_fd(), owner, shm, pts.as_fd(), hidden)?;
+    drop((pts, dev));
     if spec.fresh_tmp {
         let (bytes, owner) = (sandbox.tmp_bytes, spec.uid_base);
         let inodes = mounts::inodes_for(bytes);

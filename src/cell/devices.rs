@@ -1,4 +1,5 @@
-//! `/dev` of a cell: its own tmpfs with six harmless nodes, its own devpts instance and `/dev/shm`; read-only itself.
+//! `/dev` of a cell: a read-only tmpfs with six harmless nodes, which cells share that share their root, and on it a devpts
+//! instance and `/dev/shm` of its own.
 
 use crate::cell::error::{Result, Step};
 use crate::cell::mounts::{self, NOSUID_NODEV};
@@ -43,17 +44,10 @@ pub fn new_pts(owner: u32) -> Result<OwnedFd> {
     mounts::new(c"devpts", options, attributes)
 }
 
-/// Mounts `/dev` with all that belongs into it. `owner` is the host uid of the cell's root, `shm_bytes` the size of
-/// `/dev/shm`, `pts` what becomes `/dev/pts`. `hidden` is a mount that only has to be attached anywhere: it comes below
-/// `/dev/shm`, where nobody reaches it. Must run while the caller is root of the host's user namespace: only then may nodes
-/// be made.
-pub fn mount_dev(
-    root: BorrowedFd<'_>,
-    owner: u32,
-    shm_bytes: u64,
-    pts: BorrowedFd<'_>,
-    hidden: Option<BorrowedFd<'_>>,
-) -> Result<()> {
+/// Mounts `/dev`, as far as all cells with the same root may share it: nodes, links and places for mounts of their own. It is
+/// read-only, and what is below it too. `owner` is the host uid of the cell's root. Must run while the caller is root of the
+/// host's user namespace: only then may nodes be made.
+pub fn mount_dev(root: BorrowedFd<'_>, owner: u32) -> Result<()> {
     let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
     let dev = mounts::tmpfs(65536, 64, owner, "755", attributes)?;
     for (name, major, minor) in NODES {
@@ -68,10 +62,21 @@ pub fn mount_dev(
         nix::sys::stat::mkdirat(&dev, name, Mode::from_bits_truncate(0o755))
             .step(&format!("make /dev/{name}"))?;
     }
-    mounts::attach(dev.as_fd(), root, c"dev")?;
+    sys::mount::mount_setattr(dev.as_fd(), libc::MOUNT_ATTR_RDONLY, None, false)
+        .step("seal /dev")?;
+    mounts::attach(dev.as_fd(), root, c"dev")
+}
 
-    mounts::attach(pts, dev.as_fd(), c"pts")?;
-
+/// What a cell has below `dev` for itself: `pts` becomes `/dev/pts`, and `/dev/shm` is `shm_bytes` large. `hidden` is a mount
+/// that only has to be attached anywhere: it comes below `/dev/shm`, where nobody reaches it.
+pub fn mount_own(
+    dev: BorrowedFd<'_>,
+    owner: u32,
+    shm_bytes: u64,
+    pts: BorrowedFd<'_>,
+    hidden: Option<BorrowedFd<'_>>,
+) -> Result<()> {
+    mounts::attach(pts, dev, c"pts")?;
     let attributes = NOSUID_NODEV | libc::MOUNT_ATTR_NOEXEC;
     let shm = mounts::tmpfs(
         shm_bytes,
@@ -81,9 +86,7 @@ pub fn mount_dev(
         attributes,
     )?;
     if let Some(hidden) = hidden {
-        mounts::attach(hidden, dev.as_fd(), c"shm")?;
+        mounts::attach(hidden, dev, c"shm")?;
     }
-    mounts::attach(shm.as_fd(), dev.as_fd(), c"shm")?;
-
-    sys::mount::mount_setattr(dev.as_fd(), libc::MOUNT_ATTR_RDONLY, None, false).step("seal /dev")
+    mounts::attach(shm.as_fd(), dev, c"shm")
 }

@@ -16,10 +16,13 @@ use crate::sys::shared::Shared;
 use crate::sys::{self, ChildEnd, packet};
 use crate::warden::protocol::CellEnd;
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Runs the payload to its end and reports it.
@@ -69,10 +72,13 @@ pub fn run(
 /// Descriptors of the cell's namespaces, for the warden to hold for a moment, see its `recent`. Those that can't be
 /// opened are not worth an error.
 fn namespaces() -> Vec<OwnedFd> {
+    let Ok(own) = File::open("/proc/self/ns") else {
+        return Vec::new();
+    };
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]
         .into_iter()
-        .filter_map(|name| std::fs::File::open(format!("/proc/self/ns/{name}")).ok())
-        .map(OwnedFd::from)
+        .filter_map(|name| openat(&own, name, flags, Mode::empty()).ok())
         .collect()
 }
 

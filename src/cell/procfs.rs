@@ -6,14 +6,15 @@ use crate::cell::mounts::{self, NOSUID_NODEV, READ_ONLY};
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, fstatat};
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{Mode, SFlag, fstatat};
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-/// Mounts `/proc`, then covers the masked paths (a file by `/dev/null`, a directory by an empty tmpfs) and makes the
+/// Mounts `/proc`, then covers the masked paths (a file by `/dev/null`, a directory by an empty one) and makes the
 /// read-only ones immutable. All are absolute paths below `/proc`; those that the kernel lacks are passed over.
-/// Must come after `/dev`, whose `null` it uses.
-pub fn mount_proc(root: BorrowedFd<'_>, sandbox: &Sandbox) -> Result<()> {
+/// `dev` is the cell's `/dev` with nothing mounted below it yet: its `null` and one of its directories are what covers.
+pub fn mount_proc(root: BorrowedFd<'_>, dev: BorrowedFd<'_>, sandbox: &Sandbox) -> Result<()> {
     let names: Vec<CString> = sandbox
         .proc_options
         .iter()
@@ -32,28 +33,23 @@ pub fn mount_proc(root: BorrowedFd<'_>, sandbox: &Sandbox) -> Result<()> {
         true => &[][..],
         false => &sandbox.masked_paths,
     };
-    let mut empty: Option<OwnedFd> = None;
+    nix::unistd::fchdir(&proc).step("enter /proc")?;
+    let (mut file, mut directory) = (Cover::new(c"null", 0), Cover::new(c"pts", READ_ONLY));
     for path in masked {
         let step = format!("mask {path}");
         let name = below_proc(path).step(&step)?;
         // Looked at first, for a cover that finds no place is dear: to close a mount that is attached nowhere waits for an RCU
         // grace period.
-        let directory = match fstatat(proc.as_fd(), name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+        let found = match fstatat(proc.as_fd(), name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => continue,
-            other => other.step(&step)?.st_mode & libc::S_IFMT == libc::S_IFDIR,
+            other => SFlag::from_bits_truncate(other.step(&step)?.st_mode) & SFlag::S_IFMT,
         };
-        let cover = match (&empty, directory) {
-            (_, false) => sys::mount::open_tree_clone(root, c"dev/null", false).step(&step)?,
-            // One tmpfs serves all directories: it is empty and can't be written.
-            (Some(first), true) => {
-                sys::mount::open_tree_clone(first.as_fd(), c"", false).step(&step)?
-            }
-            (None, true) => mounts::tmpfs(4096, 16, 0, "755", READ_ONLY)?,
+        let cover = if found == SFlag::S_IFDIR {
+            &mut directory
+        } else {
+            &mut file
         };
-        cover_up(cover.as_fd(), proc.as_fd(), &name).step(&step)?;
-        if directory && empty.is_none() {
-            empty = Some(cover);
-        }
+        cover.put(dev, proc.as_fd(), name, found).step(&step)?;
     }
     for path in &sandbox.readonly_paths {
         let step = format!("make {path} read-only");
@@ -69,6 +65,60 @@ pub fn mount_proc(root: BorrowedFd<'_>, sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
+/// What covers masked paths of one kind.
+struct Cover {
+    /// Below `/dev`.
+    source: &'static CStr,
+    /// MOUNT_ATTR_* beside those of `/dev`.
+    attributes: u64,
+    /// One that is covered already, from which others are: to bind it again takes one call, to clone the source and attach
+    /// that takes three and is three times as dear.
+    first: Option<CString>,
+}
+
+impl Cover {
+    fn new(source: &'static CStr, attributes: u64) -> Self {
+        Self {
+            source,
+            attributes,
+            first: None,
+        }
+    }
+
+    /// Covers `name`, which is of the kind `found`, below `proc`, which is the working directory too.
+    fn put(
+        &mut self,
+        dev: BorrowedFd<'_>,
+        proc: BorrowedFd<'_>,
+        name: CString,
+        found: SFlag,
+    ) -> nix::Result<()> {
+        // mount(2) looks both names up and follows links: only for what is neither one nor behind one.
+        let plain = matches!(found, SFlag::S_IFREG | SFlag::S_IFDIR) && !is_path(&name);
+        if let (true, Some(first)) = (plain, &self.first) {
+            let none = None::<&CStr>;
+            return mount(
+                Some(first.as_c_str()),
+                name.as_c_str(),
+                none,
+                MsFlags::MS_BIND,
+                none,
+            );
+        }
+        let cover = sys::mount::open_tree_clone(dev, self.source, false)?;
+        sys::mount::mount_setattr(cover.as_fd(), self.attributes, None, false)?;
+        cover_up(cover.as_fd(), proc, &name)?;
+        if plain {
+            self.first = Some(name);
+        }
+        Ok(())
+    }
+}
+
+fn is_path(name: &CStr) -> bool {
+    name.to_bytes().contains(&b'/')
+}
+
 /// An absolute path below `/proc` as it is seen from there.
 fn below_proc(path: &str) -> nix::Result<CString> {
     let name = path.trim_start_matches('/').strip_prefix("proc/");
@@ -78,7 +128,7 @@ fn below_proc(path: &str) -> nix::Result<CString> {
 /// Attaches a detached mount on what a path below `/proc` leads to. Links are not followed; where there is nothing on the
 /// way, nobody needs to look for them.
 fn cover_up(cover: BorrowedFd<'_>, proc: BorrowedFd<'_>, name: &CStr) -> nix::Result<()> {
-    if name.to_bytes().contains(&b'/') {
+    if is_path(name) {
         let target = mounts::beneath(proc, name)?;
         return sys::mount::move_mount(cover, target.as_fd());
     }

@@ -1,5 +1,6 @@
 //! What the jobs do that make and mount a runtime, in their child.
 
+use crate::cell::devices;
 use crate::cell::error::CellError;
 use crate::cell::mounts;
 use crate::cell::rootfs::{self, Layers, Writable};
@@ -182,6 +183,7 @@ pub(super) fn mount(directory: &Path, record: &Record, layers: &Layers) -> JobRe
             )));
         }
     }
+    devices::mount_dev(root.as_fd(), base).map_err(other)?;
     Ok([template].into_iter().chain(disk_root).collect())
 }
 
