@@ -66,9 +66,9 @@ pub struct Sandbox {
     pub rlimits: Vec<(Resource, u64, u64)>,
     /// File mode creation mask.
     pub umask: u32,
-    /// Filters in the order of their installation.
-    pub seccomp: Vec<BpfProgram>,
-    /// They allow all of [`payload::CALLS_AFTER_ORDER`].
+    /// The profile's filter.
+    pub seccomp: BpfProgram,
+    /// It allows all of [`payload::CALLS_AFTER_ORDER`].
     pub seccomp_early: bool,
     /// The kernel's Landlock ABI.
     pub landlock: Abi,

@@ -261,17 +261,14 @@ pub const CALLS_AFTER_ORDER: &[&str] = &[
     "write",
 ];
 
-/// Installs the profile's seccomp filters, where it is `time` for that.
+/// Installs the profile's seccomp filter, where it is `time` for that.
 fn filter(sandbox: &Sandbox, time: bool) -> Result<()> {
     if cfg!(cellblock_without = "seccomp") || !time {
         return Ok(());
     }
-    for filter in &sandbox.seccomp {
-        seccompiler::apply_filter(filter)
-            .map_err(|_| Errno::last())
-            .step("install the seccomp filter")?;
-    }
-    Ok(())
+    seccompiler::apply_filter(&sandbox.seccomp)
+        .map_err(|_| Errno::last())
+        .step("install the seccomp filter")
 }
 
 /// Changes to `cwd`, which may hold links but none of `/proc`'s magic ones (CVE-2024-21626), and makes sure that the

@@ -68,10 +68,9 @@ pub struct Identity {
 }
 
 impl Profile {
-    /// Compiles the seccomp policy for this machine: programs to install one after the other, first
-    /// to last, all of them. Fails when the policy is not for this architecture, when the kernel's
-    /// release can't be read or when a program gets too large.
-    pub fn compile_seccomp(&self) -> Result<Vec<BpfProgram>, ProfileError> {
+    /// Compiles the seccomp policy for this machine. Fails when the policy is not for this
+    /// architecture, when the kernel's release can't be read or when the program gets too large.
+    pub fn compile_seccomp(&self) -> Result<BpfProgram, ProfileError> {
         self.policy.compile(&Target::running()?)
     }
 

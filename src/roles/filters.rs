@@ -10,7 +10,7 @@ use crate::profile::{ProfileError, ProfileSet};
 use seccompiler::BpfProgram;
 use std::error::Error;
 
-type Programs = Result<Vec<BpfProgram>, ProfileError>;
+type Program = Result<BpfProgram, ProfileError>;
 
 /// Installs the filter of the api process, for this thread and all that it starts.
 pub fn enter_api() -> Result<(), Box<dyn Error>> {
@@ -39,8 +39,8 @@ pub fn enter_warden(profiles: &ProfileSet) -> Result<(), Box<dyn Error>> {
     install(&warden(profiles)?)
 }
 
-/// The api process's filter: programs to install first to last.
-pub fn api() -> Programs {
+/// The api process's filter.
+pub fn api() -> Program {
     let text = include_str!("filters/api.json");
     SeccompPolicy::parse("embedded filters/api.json", text)?
         .compile_for_service(&Target::running()?)
@@ -48,7 +48,7 @@ pub fn api() -> Programs {
 
 /// The warden's filter. A command inherits it, so it lets through what any profile does: a profile decides alone, but for a
 /// few calls that stay refused.
-pub fn warden(profiles: &ProfileSet) -> Programs {
+pub fn warden(profiles: &ProfileSet) -> Program {
     let mut policy = wardens()?;
     for profile in profiles.iter() {
         policy.admit(profile.seccomp_policy());
@@ -72,10 +72,7 @@ fn wardens() -> Result<SeccompPolicy, ProfileError> {
 }
 
 /// Sets no_new_privs too: the warden runs nothing that gains a right by set-id.
-fn install(programs: &[BpfProgram]) -> Result<(), Box<dyn Error>> {
-    for program in programs {
-        seccompiler::apply_filter(program)
-            .map_err(|error| format!("install the seccomp filter: {error}"))?;
-    }
-    Ok(())
+fn install(program: &BpfProgram) -> Result<(), Box<dyn Error>> {
+    seccompiler::apply_filter(program)
+        .map_err(|error| format!("install the seccomp filter: {error}").into())
 }

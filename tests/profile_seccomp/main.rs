@@ -30,17 +30,15 @@ const TARGETS: [Target; 2] = [
 ];
 
 /// The default policy for each target, compiled once: some tests ask it thousands of times.
-static COMPILED: LazyLock<[Vec<BpfProgram>; 2]> =
+static COMPILED: LazyLock<[[BpfProgram; 1]; 2]> =
     LazyLock::new(|| TARGETS.map(|target| default_policy(&target)));
 
 /// The default profile's policy, compiled.
-fn default_policy(target: &Target) -> Vec<BpfProgram> {
+fn default_policy(target: &Target) -> [BpfProgram; 1] {
     let set = ProfileSet::load(None).expect("the embedded profiles are good");
     let profile = set.get("default").expect("there is a default");
-    profile
-        .seccomp_policy()
-        .compile(target)
-        .expect("it compiles")
+    let program = profile.seccomp_policy().compile(target);
+    [program.expect("it compiles")]
 }
 
 /// A policy with these `syscalls` beside an allowed execve, everything else EPERM.

@@ -162,7 +162,7 @@ proptest! {
             (false, false) => EPERM,
         };
         for target in &TARGETS {
-            let programs = policy.compile(target).expect("small");
+            let programs = [policy.compile(target).expect("small")];
             prop_assert_eq!(ask(&programs, target, "read", args), expected);
             prop_assert_eq!(ask(&programs, target, "write", args), EPERM);
             prop_assert_eq!(ask(&programs, target, "execve", args), Verdict::Allow);
@@ -178,7 +178,7 @@ proptest! {
         let allow = json!({ "action": "SCMP_ACT_ALLOW" });
         let rules = rule(allow, &[(2, "MASKED_EQ", mask, expected)]).to_string();
         let target = &TARGETS[0];
-        let programs = policy(&rules).compile(target).expect("small");
+        let programs = [policy(&rules).compile(target).expect("small")];
         let matching = expected | (noise & !mask);
         let verdict = |argument| ask(&programs, target, "read", [7, 7, argument, 7, 7, 7]);
         prop_assert_eq!(verdict(matching), Verdict::Allow);

@@ -46,13 +46,13 @@ fn running() -> Target {
     Target::running().expect("a supported machine")
 }
 
-fn api() -> Vec<BpfProgram> {
-    filters::api().expect("the embedded filter is good")
+fn api() -> [BpfProgram; 1] {
+    [filters::api().expect("the embedded filter is good")]
 }
 
-fn warden() -> Vec<BpfProgram> {
+fn warden() -> [BpfProgram; 1] {
     let set = ProfileSet::load(None).expect("the embedded profiles are good");
-    filters::warden(&set).expect("the embedded filter is good")
+    [filters::warden(&set).expect("the embedded filter is good")]
 }
 
 /// Everything that is let through with some arguments that are all zero, or for which no argument matters.
@@ -232,7 +232,7 @@ fn a_command_is_decided_by_its_profile_alone() {
     let (target, below) = (running(), warden());
     let set = ProfileSet::load(None).expect("the embedded profiles are good");
     for profile in set.iter() {
-        let alone = profile.compile_seccomp().expect("it compiles");
+        let alone = [profile.compile_seccomp().expect("it compiles")];
         let stack = [below.clone(), alone.clone()].concat();
         let numbers = (0..600).chain([0x4000_0000, 0x4000_003b, u32::MAX]);
         for number in numbers {
@@ -276,7 +276,7 @@ fn what_an_operators_profile_allows_reaches_the_command() {
         {"names": ["userfaultfd"], "action": "SCMP_ACT_LOG"}]}"#;
     std::fs::write(dir.path().join("seccomp/wide.json"), policy).expect("write");
     let set = ProfileSet::load(Some(dir.path())).expect("good profiles");
-    let (programs, target) = (filters::warden(&set).expect("it compiles"), running());
+    let (programs, target) = ([filters::warden(&set).expect("it compiles")], running());
     let ask = |name| ask(&programs, &target, name, [17, 0, 0, 0, 0, 0]);
     for name in ["io_uring_setup", "keyctl", "socket", "userfaultfd"] {
         assert_eq!(ask(name), Verdict::Allow, "{name}");

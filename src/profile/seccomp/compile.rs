@@ -1,23 +1,18 @@
-//! From a checked policy to the BPF programs that the kernel takes.
+//! From a checked policy to the BPF program that the kernel takes.
 //!
-//! A seccompiler program knows two actions, one for calls that match and one for the rest. So a
-//! policy becomes a stack: one *overlay* per action other than ALLOW, which allows what it does not
-//! match, and last the *base*, the list of what is allowed, with the default action for the rest.
+//! A seccompiler program knows two actions, one for calls that match and one for the rest; policies have more. One program for
+//! each action, of which the kernel takes the most restrictive answer, would do, but each costs every command the time in which
+//! the kernel translates it. So of seccompiler there are the conditions, and one program is put together here (`tree`): for
+//! each call the rules that refuse it, then those that allow it, then the default.
 //!
-//! The kernel runs all programs and takes the most restrictive answer, and between two of the same
-//! kind (two errnos) that of the program installed last (seccomp_run_filters in kernel/seccomp.c).
-//! The base would therefore turn an overlay's ENOSYS into the default's EPERM, so it allows what an
-//! overlay matches, under the overlay's own conditions: then the overlay alone decides.
-//!
-//! Numbers above the newest call that is known here get ENOSYS from the base, whatever the default.
-//!
-//! The base comes last because from then on a call that installs programs may be refused.
+//! Numbers above the newest call that is known here get ENOSYS, whatever the default.
 
 use super::action::Action;
 use super::policy::{Rule, SeccompPolicy};
 use super::syscalls::{syscall_number, syscalls};
 use super::target::Target;
 use super::tree;
+use super::tree::Step;
 use crate::profile::ProfileError;
 use crate::profile::error::InFile;
 use seccompiler::{
@@ -25,46 +20,34 @@ use seccompiler::{
 };
 use std::collections::BTreeMap;
 
-/// Calls by number; no rules means whatever the arguments are, as in seccompiler.
-#[derive(Debug, Default)]
-struct Matches(BTreeMap<i64, Vec<SeccompRule>>);
+/// What calls come to, by number. Those that are not in it get the default.
+type Calls = BTreeMap<u32, Vec<Step>>;
 
-impl Matches {
-    /// Adds an alternative; none matches always and makes the others pointless.
-    fn add(&mut self, number: i64, rule: Option<SeccompRule>) {
-        match (self.0.get_mut(&number), rule) {
-            (Some(rules), Some(rule)) if !rules.is_empty() => rules.push(rule),
-            (Some(rules), _) => rules.clear(),
-            (None, rule) => {
-                self.0.insert(number, rule.into_iter().collect());
-            }
+/// Adds a rule to a step; one without conditions applies always and makes the others pointless.
+fn add(step: &mut Step, rule: Option<SeccompRule>) {
+    match rule {
+        Some(rule) if !step.always => step.rules.push(rule),
+        Some(_) => {}
+        None => {
+            step.always = true;
+            step.rules.clear();
         }
-    }
-
-    fn contains(&self, number: i64) -> bool {
-        self.0.contains_key(&number)
-    }
-
-    fn matches_always(&self, number: i64) -> bool {
-        self.0.get(&number).is_some_and(Vec::is_empty)
     }
 }
 
 impl SeccompPolicy {
-    /// Compiles for a machine: programs to install first to last, all of them. Fails when the file
-    /// names other architectures only, when its rules contradict each other or would keep a command
-    /// from being started, and when a program gets longer than the kernel takes (4,096
-    /// instructions).
-    pub fn compile(&self, target: &Target) -> Result<Vec<BpfProgram>, ProfileError> {
-        let (base, overlays) = self.decide(target)?;
-        self.check_startable(target, &base, &overlays)?;
-        self.programs(target, base, overlays)
+    /// Compiles for a machine. Fails when the file names other architectures only, when its rules
+    /// contradict each other or would keep a command from being started, and when the program gets
+    /// longer than the kernel takes (4,096 instructions).
+    pub fn compile(&self, target: &Target) -> Result<BpfProgram, ProfileError> {
+        let calls = self.decide(target)?;
+        self.check_startable(target, &calls)?;
+        self.program(target, &calls)
     }
 
     /// As [`SeccompPolicy::compile`], for a process that need not start a command.
-    pub fn compile_for_service(&self, target: &Target) -> Result<Vec<BpfProgram>, ProfileError> {
-        let (base, overlays) = self.decide(target)?;
-        self.programs(target, base, overlays)
+    pub fn compile_for_service(&self, target: &Target) -> Result<BpfProgram, ProfileError> {
+        self.program(target, &self.decide(target)?)
     }
 
     /// Whether all of some calls are allowed whatever their arguments are.
@@ -72,10 +55,10 @@ impl SeccompPolicy {
     /// # Errors
     /// As [`SeccompPolicy::compile`].
     pub fn allows_always(&self, target: &Target, names: &[&str]) -> Result<bool, ProfileError> {
-        let (base, overlays) = self.decide(target)?;
-        let allowed = |number| {
-            let refused = |(_, matches): &(Action, Matches)| matches.contains(number);
-            base.matches_always(number) && !overlays.iter().any(refused)
+        let calls = self.decide(target)?;
+        let allowed = |number: i64| {
+            let first = calls.get(&(number as u32)).and_then(|steps| steps.first());
+            first.is_some_and(|step| step.always && step.action == SeccompAction::Allow)
         };
         let mut numbers = names
             .iter()
@@ -83,8 +66,7 @@ impl SeccompPolicy {
         Ok(numbers.all(allowed))
     }
 
-    /// What the base allows, and what the overlays match.
-    fn decide(&self, target: &Target) -> Result<(Matches, Vec<(Action, Matches)>), ProfileError> {
+    fn decide(&self, target: &Target) -> Result<Calls, ProfileError> {
         let arch = target.arch.oci_name();
         if let Some(names) = &self.architectures
             && !names.iter().any(|name| name == arch)
@@ -95,30 +77,29 @@ impl SeccompPolicy {
                 format!("add {arch:?} if the rules are right for it"),
             ));
         }
-        let mut base = Matches::default();
+        let mut allowed = BTreeMap::new();
         for (rule, number) in self.rules_for(target, |action| *action == SeccompAction::Allow) {
-            base.add(number, self.arguments(rule)?);
+            let step = allowed
+                .entry(number as u32)
+                .or_insert_with(|| Step::new(SeccompAction::Allow));
+            add(step, self.arguments(rule)?);
         }
-        let overlays = self.overlays(target, &mut base)?;
-        Ok((base, overlays))
+        let mut calls = self.refused(target, &allowed)?;
+        for (number, step) in allowed {
+            calls.entry(number).or_default().push(step);
+        }
+        Ok(calls)
     }
 
-    fn programs(
-        &self,
-        target: &Target,
-        base: Matches,
-        overlays: Vec<(Action, Matches)>,
-    ) -> Result<Vec<BpfProgram>, ProfileError> {
-        let mut programs = Vec::with_capacity(overlays.len() + 1);
-        for (action, matches) in overlays {
-            programs.push(self.program(target, matches, SeccompAction::Allow, action)?);
-        }
-        let default = self.default.clone();
-        let mut base = self.program(target, base, default, SeccompAction::Allow)?;
+    fn program(&self, target: &Target, calls: &Calls) -> Result<BpfProgram, ProfileError> {
         let newest = syscalls(target.arch).map(|(_, number)| number).max();
-        tree::refuse_as_missing_above(newest.unwrap_or(0) as u32, &mut base);
-        programs.push(base);
-        Ok(programs)
+        tree::compile(
+            calls,
+            &self.default,
+            newest.unwrap_or(0) as u32,
+            target.arch,
+        )
+        .map_err(|source| self.failed(source))
     }
 
     /// Every rule in force of one kind, once for each of its calls that the target has.
@@ -134,84 +115,57 @@ impl SeccompPolicy {
         })
     }
 
-    /// One overlay per action, in the order of the file. Lets the base allow what they match.
-    fn overlays(
+    /// What other rules than those that allow come to.
+    fn refused(
         &self,
         target: &Target,
-        base: &mut Matches,
-    ) -> Result<Vec<(Action, Matches)>, ProfileError> {
-        let mut overlays: Vec<(Action, Matches)> = Vec::new();
-        let mut opened = Matches::default();
+        allowed: &BTreeMap<u32, Step>,
+    ) -> Result<Calls, ProfileError> {
+        let mut calls = Calls::new();
         for (rule, number) in self.rules_for(target, |action| *action != SeccompAction::Allow) {
-            // Nothing allows it, so the base answers the same.
-            if rule.action == self.default && !base.contains(number) {
+            let number = number as u32;
+            // Nothing allows it, so the default answers the same.
+            if rule.action == self.default && !allowed.contains_key(&number) {
                 continue;
             }
-            if overlays
-                .iter()
-                .any(|(action, matches)| *action != rule.action && matches.contains(number))
-            {
-                return Err(InFile(&self.file).field(
-                    format!("{}.action", rule.field),
-                    "an earlier rule refuses one of these calls with another action",
-                    "use one action for each call, beside SCMP_ACT_ALLOW",
-                ));
+            let steps = calls.entry(number).or_default();
+            if steps.is_empty() {
+                steps.push(Step::new(rule.action.clone()));
             }
-            let arguments = self.arguments(rule)?;
-            opened.add(number, arguments.clone());
-            match overlays
-                .iter_mut()
-                .find(|(action, _)| *action == rule.action)
-            {
-                Some((_, matches)) => matches.add(number, arguments),
-                None => {
-                    let mut matches = Matches::default();
-                    matches.add(number, arguments);
-                    overlays.push((rule.action.clone(), matches));
+            match &mut steps[..] {
+                [step] if step.action == rule.action => add(step, self.arguments(rule)?),
+                _ => {
+                    return Err(InFile(&self.file).field(
+                        format!("{}.action", rule.field),
+                        "an earlier rule refuses one of these calls with another action",
+                        "use one action for each call, beside SCMP_ACT_ALLOW",
+                    ));
                 }
             }
         }
-        for (number, rules) in opened.0 {
-            if rules.is_empty() {
-                base.add(number, None);
-            }
-            for rule in rules {
-                base.add(number, Some(rule));
-            }
-        }
-        Ok(overlays)
+        Ok(calls)
     }
 
-    /// After the last program the payload still has to execute the command, and after each overlay
-    /// the next program has to be installed, with seccomp(2) and prctl(2).
-    fn check_startable(
-        &self,
-        target: &Target,
-        base: &Matches,
-        overlays: &[(Action, Matches)],
-    ) -> Result<(), ProfileError> {
+    /// With the program installed the payload still has to execute the command.
+    fn check_startable(&self, target: &Target, calls: &Calls) -> Result<(), ProfileError> {
+        let steps = syscall_number("execve", target.arch)
+            .and_then(|number| calls.get(&(number as u32)))
+            .map_or(&[][..], Vec::as_slice);
+        let runs = |step: &Step| matches!(step.action, SeccompAction::Allow | SeccompAction::Log);
         let at = InFile(&self.file);
-        let number = |name| syscall_number(name, target.arch);
-        if number("execve").is_none_or(|execve| !base.contains(execve)) {
+        if steps.iter().any(|step| step.always && !runs(step)) {
+            return Err(at.field(
+                "syscalls",
+                "a rule refuses execve, which is needed to start a command",
+                "leave execve out of every rule that refuses",
+            ));
+        }
+        if !steps.iter().any(runs) {
             return Err(at.field(
                 "syscalls",
                 "execve is not allowed, so no command could be started",
                 "allow execve",
             ));
-        }
-        for name in ["seccomp", "prctl", "execve"] {
-            let refused = number(name).is_some_and(|number| {
-                overlays
-                    .iter()
-                    .any(|(action, m)| *action != SeccompAction::Log && m.matches_always(number))
-            });
-            if refused {
-                return Err(at.field(
-                    "syscalls",
-                    format!("a rule refuses {name}, which is needed to start a command"),
-                    format!("to refuse seccomp or prctl, leave {name} out of every rule"),
-                ));
-            }
         }
         Ok(())
     }
@@ -229,21 +183,10 @@ impl SeccompPolicy {
             .map(|c| SeccompCondition::new(c.index, SeccompCmpArgLen::Qword, c.op.clone(), c.value))
             .collect();
         let built = conditions.and_then(SeccompRule::new);
-        built.map(Some).map_err(|source| self.refused(source))
+        built.map(Some).map_err(|source| self.failed(source))
     }
 
-    fn program(
-        &self,
-        target: &Target,
-        matches: Matches,
-        rest: SeccompAction,
-        matched: SeccompAction,
-    ) -> Result<BpfProgram, ProfileError> {
-        tree::compile(matches.0, rest, matched, target.arch.into())
-            .map_err(|source| self.refused(source))
-    }
-
-    fn refused(&self, source: BackendError) -> ProfileError {
+    fn failed(&self, source: BackendError) -> ProfileError {
         ProfileError::Compile {
             file: self.file.clone(),
             source,

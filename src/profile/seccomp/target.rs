@@ -55,20 +55,19 @@ impl Arch {
         }
     }
 
+    /// Its AUDIT_ARCH_* in linux/audit.h, which is what filters see.
+    pub(super) fn audit(self) -> u32 {
+        match self {
+            Self::X86_64 => 0xc000_003e,
+            Self::Aarch64 => 0xc000_00b7,
+        }
+    }
+
     /// As in `arches` of a Docker file.
     pub(super) fn docker_name(self) -> &'static str {
         match self {
             Self::X86_64 => "amd64",
             Self::Aarch64 => "arm64",
-        }
-    }
-}
-
-impl From<Arch> for seccompiler::TargetArch {
-    fn from(arch: Arch) -> Self {
-        match arch {
-            Arch::X86_64 => Self::x86_64,
-            Arch::Aarch64 => Self::aarch64,
         }
     }
 }

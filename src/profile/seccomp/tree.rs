@@ -1,24 +1,42 @@
 //! One BPF program out of many rules, searched by halves instead of from the top.
 //!
-//! seccompiler compares the call's number with each rule in turn. The kernel translates a program's
-//! every instruction when it is installed, and runs it once for every number there is, to remember
-//! which are always allowed (seccomp_cache_prepare, Linux 5.11), so a list of 300 rules makes the
-//! installation the dearest step of starting a command. Most rules have no condition, and lie side
-//! by side: here the numbers are cut into ranges that end alike, seccompiler compiles the few rules
-//! with conditions, and jumps on the number lead to the range that it lies in.
+//! seccompiler's own programs compare the call's number with each rule in turn, and know one action beside the default. The
+//! kernel translates a program's every instruction when it is installed, and runs it once for every number there is, to
+//! remember which are always allowed (seccomp_cache_prepare, Linux 5.11), so a list of 300 rules makes the installation the
+//! dearest step of starting a command. Most rules have no condition, and lie side by side: here the numbers are cut into ranges
+//! that end alike, seccompiler makes instructions of the few rules with conditions, and jumps on the number lead to the range
+//! that it lies in.
 
-use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch, sock_filter,
-};
+use super::target::Arch;
+use seccompiler::{BackendError, BpfProgram, SeccompAction, SeccompRule, sock_filter};
 use std::collections::BTreeMap;
 
-/// What each of seccompiler's programs starts with: the check of the architecture (load, compare,
-/// kill) and the load of the call's number.
-const HEAD: usize = 4;
+/// The longest program that the kernel takes (BPF_MAXINSNS in linux/bpf_common.h).
+const MAX_LEN: usize = 4096;
 
-/// The longest program that the kernel takes (BPF_MAXINSNS in linux/bpf_common.h), less what
-/// [`refuse_as_missing_above`] adds.
-const MAX_LEN: usize = 4096 - 3;
+/// Numbers of x32 calls have this bit.
+const X32: u32 = 0x4000_0000;
+
+/// One action for a call, where it applies; else the next.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    pub action: SeccompAction,
+    /// Whatever the arguments are.
+    pub always: bool,
+    /// Else, where one of these matches.
+    pub rules: Vec<SeccompRule>,
+}
+
+impl Step {
+    /// One that does not apply yet.
+    pub fn new(action: SeccompAction) -> Self {
+        Self {
+            action,
+            always: false,
+            rules: Vec::new(),
+        }
+    }
+}
 
 /// Numbers from `first` up to the next range's first, and what the program does there; it ends in a
 /// return.
@@ -28,35 +46,14 @@ struct Range {
     program: BpfProgram,
 }
 
-/// Compiles rules to one program that decides as `SeccompFilter` alone would.
+/// Makes the program. Numbers above `newest` get ENOSYS: calls that came later than the policy, whose callers have a way to do
+/// without them and look for that answer, as runc does. Calls of another architecture end the process.
 pub(super) fn compile(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    mismatch: SeccompAction,
-    matched: SeccompAction,
-    arch: TargetArch,
+    calls: &BTreeMap<u32, Vec<Step>>,
+    default: &SeccompAction,
+    newest: u32,
+    arch: Arch,
 ) -> Result<BpfProgram, BackendError> {
-    let compile = |rules| -> Result<BpfProgram, BackendError> {
-        SeccompFilter::new(rules, mismatch.clone(), matched.clone(), arch)?.try_into()
-    };
-    let Some(number) = rules.keys().next() else {
-        return compile(rules);
-    };
-    let head = compile(BTreeMap::from([(*number, Vec::new())]))?;
-    let Some(head) = head
-        .get(..HEAD)
-        .filter(|head| head.last() == Some(&load_number()))
-    else {
-        // A later seccompiler begins its programs in another way: then they are not taken apart.
-        return compile(rules);
-    };
-    let end = |action: &SeccompAction| {
-        vec![instruction(
-            libc::BPF_RET | libc::BPF_K,
-            0,
-            0,
-            action.clone().into(),
-        )]
-    };
     let mut ranges: Vec<Range> = Vec::new();
     let mut add = |first: u32, program: BpfProgram| {
         if ranges.last().is_none_or(|last| last.program != program) {
@@ -64,51 +61,55 @@ pub(super) fn compile(
         }
     };
     let mut next = 0;
-    for (number, conditions) in &rules {
-        let first = *number as u32;
-        if first > next {
-            add(next, end(&mismatch));
+    for (number, steps) in calls {
+        if *number > next {
+            add(next, vec![end(default)]);
         }
-        let program = match conditions.is_empty() {
-            true => end(&matched),
-            false => {
-                let program = compile(BTreeMap::from([(*number, conditions.clone())]))?;
-                if !program.starts_with(head) {
-                    return compile(rules);
-                }
-                program[HEAD..].to_vec()
-            }
-        };
-        add(first, program);
-        next = first + 1;
+        add(*number, decide(steps, default));
+        next = number + 1;
     }
-    add(next, end(&mismatch));
-    let program = [head, &search(&ranges)].concat();
+    if next <= newest {
+        add(next, vec![end(default)]);
+    }
+    let missing = SeccompAction::Errno(libc::ENOSYS as u32);
+    add(next.max(newest + 1), vec![end(&missing)]);
+    add(X32, vec![end(default)]);
+    // Offsets in struct seccomp_data (seccomp(2)): the number, and the architecture.
+    let load = |offset| instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    let same = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let mut program = vec![
+        load(4),
+        instruction(same, 1, 0, arch.audit()),
+        end(&SeccompAction::KillProcess),
+        load(0),
+    ];
+    program.extend(search(&ranges));
     match program.len() {
         0..=MAX_LEN => Ok(program),
         len => Err(BackendError::FilterTooLarge(len)),
     }
 }
 
-/// Makes a program answer ENOSYS for numbers above `newest`: calls that came later than the policy, whose callers have a
-/// way to do without them and look for that answer, as runc does. The numbers of x32 calls, which have a bit of their own,
-/// are left to the program.
-pub(super) fn refuse_as_missing_above(newest: u32, program: &mut BpfProgram) {
-    const X32: u32 = 0x4000_0000;
-    let jump = |how, jt, jf, k| instruction(libc::BPF_JMP | how | libc::BPF_K, jt, jf, k);
-    if program.get(HEAD - 1) == Some(&load_number()) {
-        let enosys = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
-        let check = [
-            jump(libc::BPF_JGE, 2, 0, X32),
-            jump(libc::BPF_JGT, 0, 1, newest),
-            instruction(libc::BPF_RET | libc::BPF_K, 0, 0, enosys),
-        ];
-        program.splice(HEAD..HEAD, check);
+/// The steps of one call, up to the first that always applies. seccompiler's instructions for a rule go on with what follows
+/// them where it matches, and one further on where it does not.
+fn decide(steps: &[Step], default: &SeccompAction) -> BpfProgram {
+    let mut program = BpfProgram::new();
+    for step in steps {
+        if step.always {
+            program.push(end(&step.action));
+            return program;
+        }
+        for rule in &step.rules {
+            program.extend(BpfProgram::from(rule.clone()));
+            program.push(end(&step.action));
+        }
     }
+    program.push(end(default));
+    program
 }
 
-fn load_number() -> sock_filter {
-    instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)
+fn end(action: &SeccompAction) -> sock_filter {
+    instruction(libc::BPF_RET | libc::BPF_K, 0, 0, action.clone().into())
 }
 
 /// The ranges behind jumps on the number, which is loaded. Each ends in a return, so none runs into
@@ -143,17 +144,17 @@ fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
 mod tests {
     use super::*;
 
-    /// A program that is not taken apart is right but slow, and no test of verdicts would notice.
+    /// A program that is longer than it must be is right but slow, and no test of verdicts would notice.
     #[test]
-    fn seccompilers_programs_begin_as_expected() {
-        let rules: BTreeMap<i64, Vec<SeccompRule>> = (0..304).map(|n| (n, vec![])).collect();
-        let (eperm, allow) = (SeccompAction::Errno(1), SeccompAction::Allow);
-        for arch in [TargetArch::x86_64, TargetArch::aarch64] {
-            let program =
-                compile(rules.clone(), eperm.clone(), allow.clone(), arch).expect("small");
-            let far = instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1, 0, 304);
-            assert_eq!(program[HEAD], far, "{arch:?}");
-            assert_eq!(program.len(), HEAD + 3, "{arch:?}: two ranges");
+    fn numbers_side_by_side_are_one_range() {
+        let mut step = Step::new(SeccompAction::Allow);
+        step.always = true;
+        let calls: BTreeMap<u32, Vec<Step>> = (0..304).map(|n| (n, vec![step.clone()])).collect();
+        let eperm = SeccompAction::Errno(1);
+        for arch in [Arch::X86_64, Arch::Aarch64] {
+            let program = compile(&calls, &eperm, 303, arch).expect("small");
+            // The head, then allowed, missing, and those of x32, with a jump between each two.
+            assert_eq!(program.len(), 4 + 3 + 2, "{arch:?}");
         }
     }
 }
