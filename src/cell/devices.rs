@@ -4,7 +4,7 @@
 use crate::cell::error::{Result, Step};
 use crate::cell::mounts::{self, NOSUID_NODEV};
 use crate::sys;
-use nix::sys::stat::{Mode, SFlag, makedev, mknodat};
+use nix::sys::stat::{Mode, SFlag, makedev, mknodat, umask};
 use nix::unistd::symlinkat;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -50,6 +50,7 @@ pub fn new_pts(owner: u32) -> Result<OwnedFd> {
 pub fn mount_dev(root: BorrowedFd<'_>, owner: u32) -> Result<()> {
     let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
     let dev = mounts::tmpfs(65536, 64, owner, "755", attributes)?;
+    let mask = umask(Mode::empty());
     for (name, major, minor) in NODES {
         let mode = Mode::from_bits_truncate(0o666);
         mknodat(&dev, name, SFlag::S_IFCHR, mode, makedev(major, minor))
@@ -62,6 +63,7 @@ pub fn mount_dev(root: BorrowedFd<'_>, owner: u32) -> Result<()> {
         nix::sys::stat::mkdirat(&dev, name, Mode::from_bits_truncate(0o755))
             .step(&format!("make /dev/{name}"))?;
     }
+    umask(mask);
     sys::mount::mount_setattr(dev.as_fd(), libc::MOUNT_ATTR_RDONLY, None, false)
         .step("seal /dev")?;
     mounts::attach(dev.as_fd(), root, c"dev")
