@@ -7,8 +7,8 @@
 //! | warden | `terminal` | where asked for, makes the terminal and the instance that becomes `/dev/pts` |
 //! | | `open` (here) | clones the child into pid and time namespaces and the v2 cgroup |
 //! | child, host root | `child` | joins the v1 cgroups; cgroup, net, ipc and uts namespaces; copies the runtime's mount namespace |
-//! | | `rootfs` | ephemeral only: overlay over a fresh tmpfs, pivot_root |
-//! | | `devices`, `procfs` | `/dev`, `/dev/shm`, `/proc`, perhaps `/tmp` |
+//! | | `rootfs`, `devices` | ephemeral only: overlay over a fresh tmpfs, pivot_root; `/dev`, which others have in their template |
+//! | | `procfs`, `devices` | `/proc`, `/dev/pts`, `/dev/shm`, perhaps `/tmp` |
 //! | | `landlock` | makes the domain that the payload will enter |
 //! | | `child` | loopback up, host name, *then* its user namespace: all others belong to the host's |
 //! | warden | `userns` | writes the uid and gid maps |
