@@ -65,7 +65,7 @@ fn build(spec: &Spec<'_>, control: &mut OwnedFd, order: &mut OwnedFd) -> Result<
         devices::mount_dev(mounts::root()?.as_fd(), spec.uid_base)?;
     }
     let root = mounts::root()?;
-    let dev = mounts::beneath_dir(root.as_fd(), c"dev").step("open /dev")?;
+    let dev = devices::find(root.as_fd())?;
     let sandbox = spec.sandbox;
     procfs::mount_proc(root.as_fd(), dev.as_fd(), sandbox)?;
     let pts = pts.map_or_else(|| devices::new_pts(spec.uid_base), Ok)?;

@@ -4,7 +4,8 @@
 use crate::cell::error::{Result, Step};
 use crate::cell::mounts::{self, NOSUID_NODEV};
 use crate::sys;
-use nix::sys::stat::{Mode, SFlag, makedev, mknodat, umask};
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat, umask};
 use nix::unistd::symlinkat;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -45,7 +46,7 @@ pub fn new_pts(owner: u32) -> Result<OwnedFd> {
 }
 
 /// Mounts `/dev`, as far as all cells with the same root may share it: nodes, links and places for mounts of their own. It is
-/// read-only, and what is below it too. `owner` is the host uid of the cell's root. Must run while the caller is root of the
+/// read-only. `owner` is the host uid of the cell's root. Must run while the caller is root of the
 /// host's user namespace: only then may nodes be made.
 pub fn mount_dev(root: BorrowedFd<'_>, owner: u32) -> Result<()> {
     let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
@@ -67,6 +68,20 @@ pub fn mount_dev(root: BorrowedFd<'_>, owner: u32) -> Result<()> {
     sys::mount::mount_setattr(dev.as_fd(), libc::MOUNT_ATTR_RDONLY, None, false)
         .step("seal /dev")?;
     mounts::attach(dev.as_fd(), root, c"dev")
+}
+
+/// The `/dev` of a root that [`mount_dev`] was used on.
+///
+/// # Errors
+/// ENODEV where it is a directory of that root's own file system: then whatever lies there is a tenant's.
+pub fn find(root: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let step = "open /dev";
+    let dev = mounts::beneath_dir(root, c"dev").step(step)?;
+    let [outer, inner] = [root, dev.as_fd()].map(|fd| fstat(fd).map(|stat| stat.st_dev));
+    match outer.step(step)? == inner.step(step)? {
+        true => Err(Errno::ENODEV).step(step),
+        false => Ok(dev),
+    }
 }
 
 /// What a cell has below `dev` for itself: `pts` becomes `/dev/pts`, and `/dev/shm` is `shm_bytes` large. `hidden` is a mount

@@ -16,13 +16,12 @@ use crate::sys::shared::Shared;
 use crate::sys::{self, ChildEnd, packet};
 use crate::warden::protocol::CellEnd;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{OFlag, open, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid};
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Runs the payload to its end and reports it.
@@ -72,7 +71,9 @@ pub fn run(
 /// Descriptors of the cell's namespaces, for the warden to hold for a moment, see its `recent`. Those that can't be
 /// opened are not worth an error.
 fn namespaces() -> Vec<OwnedFd> {
-    let Ok(own) = File::open("/proc/self/ns") else {
+    // Of a process that is not dumpable the directory is root's, and others may only pass through it.
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let Ok(own) = open("/proc/self/ns", flags, Mode::empty()) else {
         return Vec::new();
     };
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
@@ -170,5 +171,29 @@ fn pass_on(main: Pid, message: &[u8]) {
         if killpg(main, signal) == Err(Errno::ESRCH) {
             let _ = kill(main, signal);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a process of its own, which gives its rights up as init does.
+    #[test]
+    fn init_can_hand_its_namespaces_over() {
+        let child = sys::fork().unwrap();
+        let ForkResult::Parent { child } = child else {
+            let root = nix::unistd::geteuid().is_root();
+            if root && identity::become_ids_with_kill(1000, 1000).is_err() {
+                sys::exit_now(100);
+            }
+            match nix::sys::prctl::set_dumpable(false) {
+                Ok(()) => sys::exit_now(namespaces().len() as i32),
+                Err(_) => sys::exit_now(101),
+            }
+        };
+        let end = nix::sys::wait::waitpid(child, None).unwrap();
+        let exited = nix::sys::wait::WaitStatus::Exited(child, 8);
+        assert_eq!(end, exited);
     }
 }

@@ -1,5 +1,6 @@
 //! Mounting by descriptor: new file systems are made detached, configured, and only then attached on an object that
-//! was opened without following a link. No step looks a path up twice.
+//! was opened without following a link. No step looks a path up twice, but for
+//! names right below a `/proc` that has just been mounted (`procfs`).
 
 use crate::cell::error::{Result, Step};
 use crate::sys;

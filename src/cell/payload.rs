@@ -1,5 +1,5 @@
 //! The tenant's command, from fork to execve: gives up every right first, then resolves the working directory and the
-//! command with what is left, and installs the seccomp filters last. Or, in place of a command, an operation on a file.
+//! command with what is left, and installs the seccomp filter last. Or, in place of a command, an operation on a file.
 
 use crate::cell::command::{Decoded, MAX_ENCODED};
 use crate::cell::error::{Result, Step};

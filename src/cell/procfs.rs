@@ -72,7 +72,7 @@ struct Cover {
     /// MOUNT_ATTR_* beside those of `/dev`.
     attributes: u64,
     /// One that is covered already, from which others are: to bind it again takes one call, to clone the source and attach
-    /// that takes three and is three times as dear.
+    /// that takes four and is three times as dear.
     first: Option<CString>,
 }
 

@@ -70,7 +70,10 @@ impl Program {
         // kernel can't, it works as well.
         let whole = length.next_multiple_of(pages::HUGE as u64);
         image.set_len(whole)?;
-        let _ = pages::gather(image.as_fd(), usize::try_from(whole).unwrap_or_default());
+        let gathered = pages::gather(image.as_fd(), usize::try_from(whole).unwrap_or_default());
+        if let Err(errno) = gathered {
+            tracing::debug!(%errno, "the program stays in small pages");
+        }
         crate::warden::memfd::add_seals(&image)?;
         // Root's alone: a command that names it by a link of /proc's can neither run nor read it.
         nix::sys::stat::fchmod(&image, Mode::S_IRUSR | Mode::S_IXUSR)?;

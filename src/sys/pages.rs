@@ -52,7 +52,10 @@ mod tests {
         file.set_len(2 * HUGE as u64).unwrap();
         match gather(file.as_fd(), 2 * HUGE) {
             Ok(()) => {}
-            Err(Errno::EINVAL) => println!("this kernel has no MADV_COLLAPSE, or no huge pages"),
+            // None of it here, or no memory in one piece at the moment (madvise(2)).
+            Err(Errno::EINVAL | Errno::ENOMEM | Errno::EAGAIN | Errno::EBUSY) => {
+                println!("the kernel keeps it in small pages");
+            }
             Err(errno) => panic!("{errno}"),
         }
         let mut read = Vec::new();

@@ -1,4 +1,4 @@
-//! See [`crate::fuzzing`]. What the programs decide is held against what the rules say, read one by one.
+//! See [`crate::fuzzing`]. What the program decides is held against what the rules say, read one by one.
 
 use super::policy::{Condition, Rule, SeccompPolicy};
 use super::syscalls::syscalls;

@@ -1,6 +1,6 @@
 //! Seccomp policies: OCI seccomp files compiled to BPF through seccompiler.
 //!
-//! `oci` is the file's shape, `policy` checks it, `compile` makes programs with `tree`, `syscalls`
+//! `oci` is the file's shape, `policy` checks it, `compile` makes a program with `tree`, `syscalls`
 //! and `target` know the machines. seccompiler's own JSON is another format, so its Rust types are
 //! built here.
 

@@ -10,7 +10,7 @@ use crate::profile::error::InFile;
 use seccompiler::SeccompCmpOp;
 use std::collections::BTreeSet;
 
-/// A parsed and checked policy. [`SeccompPolicy::compile`] makes programs of it.
+/// A parsed and checked policy. [`SeccompPolicy::compile`] makes a program of it.
 #[derive(Debug, Clone)]
 pub struct SeccompPolicy {
     pub(super) file: String,

@@ -64,7 +64,7 @@ fn compile(profile: &Profile, landlock: Abi) -> Result<Policy, ProfileError> {
 mod tests {
     use super::*;
 
-    /// Else every command pays for the filters on its way, and nothing but a bench would tell.
+    /// Else every command pays for its filter on its way, and nothing but a bench would tell.
     #[test]
     fn the_profiles_that_come_with_the_service_are_installed_early() {
         let profiles = ProfileSet::load(None).unwrap();
