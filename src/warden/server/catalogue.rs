@@ -144,6 +144,8 @@ pub struct Catalogue {
     first_base: u32,
     ranges: u32,
     runtimes: BTreeMap<Uuid, Runtime>,
+    /// Those that began to come to stand still, until it is seen that they no longer do.
+    pub freezing: BTreeSet<Uuid>,
     /// First ids of the ranges in use, those of runtimes under construction included.
     taken: BTreeSet<u32>,
 }
@@ -157,6 +159,7 @@ impl Catalogue {
             first_base: settings.uid_base,
             ranges: settings.uid_ranges,
             runtimes: BTreeMap::new(),
+            freezing: BTreeSet::new(),
             taken: BTreeSet::new(),
         };
         records
@@ -214,13 +217,6 @@ impl Catalogue {
         records::page(&self.runtimes, after, count)
     }
 
-    /// Whether any runtime holds mounts that could be let go.
-    pub fn any_mounted(&self) -> bool {
-        self.runtimes
-            .values()
-            .any(|runtime| matches!(runtime.state, State::Mounted(_)))
-    }
-
     /// Ids of mounted runtimes without cells that were last used before `before`.
     pub fn idle_since(&self, before: Instant) -> Vec<Uuid> {
         let unused = |runtime: &Runtime| runtime.cells.is_empty() && runtime.operation.is_none();
@@ -230,9 +226,19 @@ impl Catalogue {
         })
     }
 
+    /// Whether there may be runtimes whose processes come to stand still.
+    pub fn may_freeze(&self) -> bool {
+        !self.freezing.is_empty()
+    }
+
     /// Ids of runtimes whose processes come to stand still.
-    pub fn freezing(&self) -> Vec<Uuid> {
-        self.ids(|runtime| matches!(runtime.operation, Some(Operation::Freeze { .. })))
+    pub fn freezing(&mut self) -> Vec<Uuid> {
+        let runtimes = &self.runtimes;
+        let freezes =
+            |runtime: &Runtime| matches!(runtime.operation, Some(Operation::Freeze { .. }));
+        self.freezing
+            .retain(|id| runtimes.get(id).is_some_and(freezes));
+        self.freezing.iter().copied().collect()
     }
 
     /// Whether processes come to stand still for the making of this checkpoint.

@@ -88,6 +88,8 @@ pub struct Cells {
 /// How long after an OOM notification a kill is counted at the latest.
 const OOM_WAIT: Duration = Duration::from_secs(1);
 const RECENT: Duration = Duration::from_secs(2);
+/// How often it is looked for what nobody has used for long.
+const SWEEP: Duration = Duration::from_secs(1);
 
 impl Cells {
     /// None yet.
@@ -348,8 +350,12 @@ impl Warden {
         for id in self.catalogue.freezing() {
             self.check_still(id, now);
         }
-        self.evict_parked(now);
-        self.evict_idle(now);
+        // Looks at all of them, which takes longer than a command's events else do.
+        if now.duration_since(self.swept) >= SWEEP {
+            self.swept = now;
+            self.evict_parked(now);
+            self.evict_idle(now);
+        }
     }
 }
 

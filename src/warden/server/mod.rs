@@ -104,6 +104,8 @@ struct Warden {
     checkpoints: Checkpoints,
     cells: cells::Cells,
     jobs: jobs::Jobs,
+    /// When it was last looked for what nobody has used for long.
+    swept: Instant,
     /// The machine's memory in bytes, and how many of its processors one runtime may have.
     host: (u64, u64),
     /// Replies that the api's socket had no room for.
@@ -195,6 +197,7 @@ impl Warden {
             checkpoints,
             cells: cells::Cells::new(parking::Parking::new(settings.max_parked_cells)),
             jobs: jobs::Jobs::default(),
+            swept: Instant::now(),
             outgoing: VecDeque::new(),
         })
     }
@@ -202,10 +205,7 @@ impl Warden {
     fn serve(&mut self) -> Result<(), Box<dyn Error>> {
         let mut events = [EpollEvent::empty(); 64];
         loop {
-            let timeout = match self.next_tick() {
-                Some(wait) => EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX),
-                None => EpollTimeout::NONE,
-            };
+            let timeout = EpollTimeout::try_from(self.next_tick()).unwrap_or(EpollTimeout::MAX);
             let count = match self.epoll.wait(&mut events, timeout) {
                 Err(Errno::EINTR) => 0,
                 other => other?,
@@ -240,16 +240,16 @@ impl Warden {
 
     /// When to look at what sends no event: CPU seconds, OOM counts, sockets, busy groups, processes that come to stand still, idle
     /// runtimes.
-    fn next_tick(&self) -> Option<Duration> {
-        let watching = self.cells.need_watching() || !self.catalogue.freezing().is_empty();
+    fn next_tick(&self) -> Duration {
+        let watching = self.cells.need_watching() || self.catalogue.may_freeze();
         let reasons = [
             self.may_park(),
             watching.then_some(Duration::from_millis(10)),
             self.cells.parking.next_look(),
             self.next_look_at_sockets(),
-            (self.catalogue.any_mounted()).then_some(Duration::from_secs(30)),
         ];
-        reasons.into_iter().flatten().min()
+        let most = Duration::from_secs(30);
+        reasons.into_iter().flatten().fold(most, Duration::min)
     }
 
     /// Says that the loop goes round; false when the supervisor is gone.

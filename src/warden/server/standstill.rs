@@ -124,6 +124,7 @@ impl Warden {
         if let Some(runtime) = self.catalogue.get(id) {
             let deadline = now + PATIENCE;
             runtime.operation = Some(Operation::Freeze { deadline, then });
+            self.catalogue.freezing.insert(id);
             self.freeze_group(id);
         }
         self.check_still(id, now);
