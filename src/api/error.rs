@@ -275,6 +275,9 @@ impl From<ExecError> for ApiError {
             ExecError::NotKilled { exec_id } => {
                 unavailable("not_killed", error.to_string()).detail("exec_id", exec_id.to_string())
             }
+            ExecError::NoRoom { exec_id } => unavailable("no_room", error.to_string())
+                .retry_after(1)
+                .detail("exec_id", exec_id.to_string()),
             ExecError::Setup { exec_id } | ExecError::Interrupted { exec_id } => {
                 Self::internal(&error).detail("exec_id", exec_id.to_string())
             }

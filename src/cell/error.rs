@@ -1,5 +1,6 @@
 //! One error for all steps of building a cell: the step in words and the kernel's errno.
 
+use crate::warden::protocol::CellEnd;
 use nix::errno::Errno;
 
 /// A step of the recipe that failed.
@@ -11,6 +12,23 @@ pub struct CellError {
     /// The kernel's answer.
     #[source]
     pub source: Errno,
+}
+
+impl CellError {
+    /// Whether something was used up, within the runtime's limits or the machine's: nothing is wrong then, and another try may
+    /// succeed.
+    pub fn is_shortage(&self) -> bool {
+        use Errno::{EAGAIN, EMFILE, ENFILE, ENOMEM};
+        matches!(self.source, EAGAIN | ENOMEM | EMFILE | ENFILE)
+    }
+
+    /// What it means for a command that was to run in the cell.
+    pub fn end(&self) -> CellEnd {
+        match self.is_shortage() {
+            true => CellEnd::NoRoom,
+            false => CellEnd::SetupFailed,
+        }
+    }
 }
 
 /// Shorthand for results of the recipe's steps.

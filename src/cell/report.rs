@@ -35,8 +35,8 @@ pub enum FromCell {
     End(CellEnd, u64),
     /// From init, behind that: the cell's namespaces, to be held for a moment; see the warden's `recent`.
     Namespaces,
-    /// It could not be built: the step that failed and why, for the log.
-    Failed(String),
+    /// It could not be built: the step that failed and why, for the log, and what that means.
+    Failed(String, CellEnd),
 }
 
 /// What the payload is to run, and with what.
@@ -123,7 +123,7 @@ impl SignalSet {
 /// Tells the warden's log which step failed. The socket may be gone; then nobody wants to know.
 pub fn report_failure(control: &OwnedFd, error: &CellError) {
     let text = format!("{}: {}", error.step, error.source);
-    tell(control, &FromCell::Failed(text), &[]);
+    tell(control, &FromCell::Failed(text, error.end()), &[]);
 }
 
 /// Sends a report, with descriptors beside it; one that is too long or comes too late is dropped. Whether it was sent.

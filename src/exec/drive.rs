@@ -119,6 +119,7 @@ pub(super) async fn drive(job: Job) -> Result<Finished, ExecError> {
         NoOutcome::Cwd(why) => cwd_refused(&exec.command.cwd, &why).into(),
         NoOutcome::ArgumentsTooLong => arguments_too_long(exec.command.args.is_empty()).into(),
         NoOutcome::Setup => ExecError::Setup { exec_id },
+        NoOutcome::NoRoom => ExecError::NoRoom { exec_id },
         NoOutcome::Unseen => ExecError::Unseen { exec_id },
     })?;
     let Beginning {

@@ -59,6 +59,15 @@ pub enum ExecError {
         /// The exec.
         exec_id: Uuid,
     },
+    /// Its cell had no room.
+    #[error(
+        "there was no room for the command's first processes: others of the runtime use up its processes or its memory, or \
+         those of the machine; try again when they have ended"
+    )]
+    NoRoom {
+        /// The exec.
+        exec_id: Uuid,
+    },
     /// The task ended early.
     #[error("the task of exec {exec_id} ended early")]
     Interrupted {
@@ -81,6 +90,7 @@ impl ExecError {
             | Self::Late { .. }
             | Self::NotKilled { .. }
             | Self::Setup { .. }
+            | Self::NoRoom { .. }
             | Self::Interrupted { .. } => true,
         }
     }
@@ -93,7 +103,8 @@ impl ExecError {
             | Self::Record(_)
             | Self::Runtime(_)
             | Self::Late { .. }
-            | Self::Setup { .. } => true,
+            | Self::Setup { .. }
+            | Self::NoRoom { .. } => true,
             // Of a launcher that died before it answered nobody knows what it began.
             Self::Start(error) => !matches!(error, WardenError::Lost),
             Self::Lost { .. }

@@ -73,6 +73,8 @@ pub(super) enum NoOutcome {
     ArgumentsTooLong,
     /// The cell could not be built.
     Setup,
+    /// The cell had no room.
+    NoRoom,
     /// What stood over it was killed by somebody on the host.
     Unseen,
 }
@@ -100,7 +102,11 @@ pub(super) fn judge(facts: &Facts) -> Result<Verdict, NoOutcome> {
     // SIGKILL is what our own kill looks like; any other end is the command's own, and came first.
     let ended_by_us = matches!(
         facts.end,
-        CellEnd::Killed | CellEnd::Unseen | CellEnd::Signaled(SIGKILL) | CellEnd::SetupFailed
+        CellEnd::Killed
+            | CellEnd::Unseen
+            | CellEnd::Signaled(SIGKILL)
+            | CellEnd::SetupFailed
+            | CellEnd::NoRoom
     );
     match facts.killed {
         Some(Killed::TimedOut) if ended_by_us => return Ok(of(Outcome::TimedOut, 124)),
@@ -112,6 +118,7 @@ pub(super) fn judge(facts: &Facts) -> Result<Verdict, NoOutcome> {
         CellEnd::ArgumentsTooLong => return Err(NoOutcome::ArgumentsTooLong),
         _ if facts.oom_killed => return Ok(of(Outcome::OomKilled, 128 + SIGKILL)),
         CellEnd::SetupFailed => return Err(NoOutcome::Setup),
+        CellEnd::NoRoom => return Err(NoOutcome::NoRoom),
         _ => {}
     }
     if facts.cpu_exceeded {
@@ -217,6 +224,7 @@ mod tests {
             Err(NoOutcome::ArgumentsTooLong)
         );
         assert_eq!(judge(&plain(CellEnd::SetupFailed)), Err(NoOutcome::Setup));
+        assert_eq!(judge(&plain(CellEnd::NoRoom)), Err(NoOutcome::NoRoom));
         let killed = Facts {
             killed: Some(Killed::Cancelled),
             ..plain(CellEnd::SetupFailed)

@@ -47,6 +47,12 @@ pub enum FileError {
         "the runtime has no memory left for this; what runs in it takes all of `limits.memory_mib`"
     )]
     OutOfMemory,
+    /// Its cell had no room.
+    #[error(
+        "there was no room for the process that does this: the runtime's commands use up its processes or its memory, or others \
+         those of the machine; try again when they have ended"
+    )]
+    NoRoom,
     /// The runtime was stopped or deleted meanwhile.
     #[error("the runtime was stopped meanwhile")]
     Stopped,

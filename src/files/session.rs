@@ -186,6 +186,10 @@ impl Session {
                 end: CellEnd::Unseen | CellEnd::Signaled(SIGKILL),
                 ..
             })) => FileError::KilledByHost,
+            Ok(Ok(Ended {
+                end: CellEnd::NoRoom,
+                ..
+            })) => FileError::NoRoom,
             Ok(Ok(ended)) => FileError::Failed(format!("{:?}", ended.end)),
             Ok(Err(WardenError::Lost)) => FileError::Lost,
             Ok(Err(error)) => FileError::Start(error),

@@ -348,6 +348,8 @@ pub enum CellEnd {
     ArgumentsTooLong,
     /// It never ran: the cell could not be built. The chain is in the warden's log under the exec's `seq`.
     SetupFailed,
+    /// It never ran: its first processes had no room, within the runtime's limits or the machine's.
+    NoRoom,
 }
 
 /// The signal that can't be handled.
@@ -358,7 +360,9 @@ impl CellEnd {
     /// after the other, and one may still tell of the other's death, or of a step of the setup that this was the end of.
     pub fn seen(self, killed: bool) -> CellEnd {
         match self {
-            CellEnd::Signaled(SIGKILL) | CellEnd::SetupFailed if killed => CellEnd::Killed,
+            CellEnd::Signaled(SIGKILL) | CellEnd::SetupFailed | CellEnd::NoRoom if killed => {
+                CellEnd::Killed
+            }
             said => said,
         }
     }
@@ -411,7 +415,11 @@ mod tests {
     #[test]
     fn what_a_killed_cell_tells_of_its_death_is_that_it_was_killed() {
         let own = [CellEnd::Exited(0), CellEnd::Signaled(15)];
-        let kills = [CellEnd::Signaled(SIGKILL), CellEnd::SetupFailed];
+        let kills = [
+            CellEnd::Signaled(SIGKILL),
+            CellEnd::SetupFailed,
+            CellEnd::NoRoom,
+        ];
         for end in own.iter().chain(&kills) {
             assert_eq!(end.clone().seen(false), *end);
         }

@@ -1,8 +1,11 @@
 //! What uses up processes, memory or CPU.
 
 use crate::needs;
+use crate::support::files;
 use crate::support::probe::Probe;
-use crate::support::{alone, bound, eventually, in_uids, procs, runtime, runtime_with, server};
+use crate::support::{
+    Reply, alone, assert_error, bound, eventually, in_uids, procs, runtime, runtime_with, server,
+};
 use serde_json::json;
 use std::time::Duration;
 
@@ -44,6 +47,60 @@ fn a_fork_bomb_ends_at_its_timeout_and_hurts_nobody() {
         "some were left"
     );
     probe.runtime.sh("echo again").assert_stdout("again\n");
+}
+
+#[track_caller]
+fn assert_no_room(reply: &Reply) {
+    assert_error(reply, 503, "unavailable");
+    let reason = &reply.json()["error"]["details"]["reason"];
+    assert_eq!(reason, "no_room", "{}", reply.text());
+    assert_ne!(reply.header("retry-after"), "");
+}
+
+#[test]
+fn a_command_that_has_no_room_beside_others_of_its_runtime_is_told_so() {
+    needs!(Root);
+    let _turn = alone();
+    let probe = Probe::in_runtime(runtime_with(json!({"limits": {"pids": 32}})));
+    let (runtime, api) = (&probe.runtime, &server().api);
+    let path = runtime.exec_path();
+    runtime.sh("printf fine > /root/file").assert_code(0);
+    let refused = std::thread::scope(|scope| {
+        let bomb = || {
+            let inside = crate::support::probe::INSIDE;
+            let body = json!({"command": inside, "args": ["fork-bomb"], "timeout_secs": 3});
+            api.post(&path, &body).status
+        };
+        // Some of the first processes of cells are allowed beside the limit: one bomb leaves these.
+        let bombs = [(); 3].map(|()| scope.spawn(bomb));
+        let mut refused = [0; 2];
+        while !bombs.iter().all(|bomb| bomb.is_finished()) {
+            let body = json!({"command": "sh", "args": ["-c", "echo fine"]});
+            let reply = api.post(&path, &body);
+            if reply.status == 200 {
+                assert_eq!(reply.data(200)["stdout"], "fine\n");
+            } else {
+                assert_no_room(&reply);
+                refused[0] += 1;
+            }
+            let reply = files::read(api, runtime, "/root/file");
+            if reply.status == 200 {
+                assert_eq!(reply.body, b"fine");
+            } else {
+                assert_no_room(&reply);
+                refused[1] += 1;
+            }
+        }
+        for bomb in bombs {
+            assert!(
+                matches!(bomb.join(), Ok(200 | 503)),
+                "a bomb is told so too"
+            );
+        }
+        refused
+    });
+    assert!(!refused.contains(&0), "there was room: {refused:?}");
+    runtime.sh("echo again").assert_stdout("again\n");
 }
 
 #[test]

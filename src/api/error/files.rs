@@ -28,6 +28,7 @@ impl ApiError {
             FileError::OutOfMemory => {
                 with(Code::FailedPrecondition, "out_of_memory").detail("field", "limits.memory_mib")
             }
+            FileError::NoRoom => unavailable("no_room", text).retry_after(1),
             FileError::Stopped => with(Code::FailedPrecondition, "stopped"),
             FileError::Refused { writing, refusal } => explained(refusal, writing, path, &error),
             FileError::TooLargeToRead { most, .. } => {

@@ -239,10 +239,13 @@ impl Warden {
                     // It waits for this.
                     let _ = sys::pidfd_kill(opened.pidfd.as_fd());
                 }
-                Ok(FromCell::Failed(step)) => {
+                Ok(FromCell::Failed(step, end)) => {
                     let (seq, killed) = (cell.request.seq, opened.killed.get());
-                    tracing::error!(seq, killed, step, "a cell could not be built");
-                    cell.end.get_or_insert(CellEnd::SetupFailed.seen(killed));
+                    match end {
+                        CellEnd::NoRoom => tracing::warn!(seq, step, "a cell had no room"),
+                        _ => tracing::error!(seq, killed, step, "a cell could not be built"),
+                    }
+                    cell.end.get_or_insert(end.seen(killed));
                 }
                 Err(error) => tracing::error!(%error, "a cell's report is malformed"),
             }
@@ -369,7 +372,7 @@ fn could_not_start(opened: &Opened, end: &mut Option<CellEnd>, error: &CellError
     );
     // Who is dead already has said why, or was killed by the host.
     if error.source != Errno::EPIPE {
-        end.get_or_insert(CellEnd::SetupFailed.seen(killed));
+        end.get_or_insert(error.end().seen(killed));
         kill(opened);
     }
 }

@@ -264,9 +264,8 @@ impl Warden {
 
 /// What the api process may know of a cell that could not be opened.
 fn failure(error: &(dyn Error + 'static)) -> Failure {
-    use Errno::{EAGAIN, EMFILE, ENFILE, ENOMEM};
-    match error.downcast_ref::<CellError>().map(|error| error.source) {
-        Some(EAGAIN | ENOMEM | EMFILE | ENFILE) => Failure::NoRoom("processes".to_owned()),
+    match error.downcast_ref::<CellError>() {
+        Some(error) if error.is_shortage() => Failure::NoRoom("processes".to_owned()),
         _ => Failure::Internal,
     }
 }

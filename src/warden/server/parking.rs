@@ -302,7 +302,7 @@ impl Warden {
                     let mapped = parked.opened.map(parked.uid_base);
                     mapped.err().map(|error| error.to_string())
                 }
-                Ok(FromCell::Failed(step)) => Some(step),
+                Ok(FromCell::Failed(step, _)) => Some(step),
                 Ok(FromCell::Refused(_) | FromCell::End(..) | FromCell::Namespaces) | Err(_) => {
                     Some("it said something else".to_owned())
                 }
