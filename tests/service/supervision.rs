@@ -252,3 +252,20 @@ fn an_api_process_that_hangs_is_replaced() {
     assert!(server.log().contains("does not answer and was killed"));
     assert!(server.stop().success());
 }
+
+#[test]
+fn after_a_command_the_launcher_sleeps() {
+    needs!(Root);
+    let _turn = alone();
+    let server = Server::start(Options::default());
+    let waits = || procs::waits(server.warden_pid()).expect("it is there");
+    let body = json!({"command": "true", "args": ["x"]});
+    server
+        .api
+        .post("/v1/runtimes/example/exec", &body)
+        .data(200);
+    let before = waits();
+    std::thread::sleep(Duration::from_secs(1));
+    let often = waits() - before;
+    assert!(often < 40, "it woke up {often} times in a second");
+}

@@ -169,7 +169,14 @@ impl Cells {
                 || cell.oom_suspected.is_some()
                 || (cell.was_started() && !cell.signals.is_empty())
         };
-        self.recent.is_some() || !self.graves.is_empty() || self.slots.values().any(watched)
+        !self.graves.is_empty() || self.slots.values().any(watched)
+    }
+
+    /// When to let go what is held of the last cell.
+    pub fn next_letting_go(&self) -> Option<Duration> {
+        let (since, ..) = self.recent.as_ref()?;
+        // Not a part of a millisecond before, of which the loop's wait knows nothing.
+        Some(RECENT.saturating_sub(since.elapsed()) + Duration::from_millis(1))
     }
 
     /// Kills every process of every cell.

@@ -238,13 +238,14 @@ impl Warden {
         }
     }
 
-    /// When to look at what sends no event: CPU seconds, OOM counts, sockets, busy groups, processes that come to stand still, idle
-    /// runtimes.
+    /// When to look at what sends no event: CPU seconds, OOM counts, sockets, busy groups, processes that come to stand still,
+    /// what is held for a moment, idle runtimes.
     fn next_tick(&self) -> Duration {
         let watching = self.cells.need_watching() || self.catalogue.may_freeze();
         let reasons = [
             self.may_park(),
             watching.then_some(Duration::from_millis(10)),
+            self.cells.next_letting_go(),
             self.cells.parking.next_look(),
             self.next_look_at_sockets(),
         ];
