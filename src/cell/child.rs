@@ -22,7 +22,7 @@ pub fn run(spec: &Spec<'_>, mut control: OwnedFd, mut order: OwnedFd) -> ! {
     let result = build(spec, &mut control, &mut order)
         .and_then(|domain| init::run(spec, &control, order, domain));
     if let Err(error) = result {
-        report_failure(&control, &error);
+        report_failure(&control, &error, error.end());
     }
     sys::exit_now(1)
 }

@@ -22,7 +22,7 @@ impl CellError {
         matches!(self.source, EAGAIN | ENOMEM | EMFILE | ENFILE)
     }
 
-    /// What it means for a command that was to run in the cell.
+    /// What it means for a command that was to run in the cell, and has not.
     pub fn end(&self) -> CellEnd {
         match self.is_shortage() {
             true => CellEnd::NoRoom,

@@ -8,7 +8,7 @@
 
 use crate::cell::error::{Result, Step};
 use crate::cell::netlink::Gate;
-use crate::cell::report::{FromCell, SignalSet, tell};
+use crate::cell::report::{FromCell, SignalSet, report_failure, tell};
 use crate::cell::{Spec, identity, payload};
 use crate::landlock::Domain;
 use crate::resources::INIT_ID;
@@ -24,7 +24,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid};
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Runs the payload to its end and reports it.
+/// Runs the payload to its end and reports it. An error is of what comes before the payload: nothing has run then.
 pub fn run(
     spec: &Spec<'_>,
     control: &OwnedFd,
@@ -50,6 +50,14 @@ pub fn run(
     drop(asker);
     // Init itself stays outside of the domain, out of reach of the payload's signals and within its own.
     drop((order, domain));
+    if let Err(error) = stand_over(main, control, gate, &began) {
+        report_failure(control, &error, CellEnd::Unseen);
+    }
+    Ok(())
+}
+
+/// Gives up what rights are left, waits until the payload has ended, and tells how.
+fn stand_over(main: Pid, control: &OwnedFd, gate: OwnedFd, began: &Shared) -> Result<()> {
     // Until here they were the host's /dev/null: nothing of the host stays open in the cell.
     sys::close_range(0, 2).step("close the standard streams")?;
     identity::become_ids_with_kill(INIT_ID, INIT_ID)?;

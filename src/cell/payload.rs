@@ -52,7 +52,7 @@ pub fn run(
         .and_then(|order| limit(sandbox, allows_few_files(sandbox)).map(|()| order));
     let filter_late = || {
         if let Err(error) = filter(sandbox, !early) {
-            report_failure(control, &error);
+            report_failure(control, &error, error.end());
             sys::exit_now(NOT_EXECUTABLE);
         }
     };
@@ -70,7 +70,7 @@ pub fn run(
             }
         }
         Err(error) => {
-            report_failure(control, &error);
+            report_failure(control, &error, error.end());
             sys::exit_now(NOT_EXECUTABLE)
         }
     }

@@ -120,10 +120,10 @@ impl SignalSet {
     }
 }
 
-/// Tells the warden's log which step failed. The socket may be gone; then nobody wants to know.
-pub fn report_failure(control: &OwnedFd, error: &CellError) {
+/// Tells the warden's log which step failed, and the warden what that means. The socket may be gone; then nobody wants to know.
+pub fn report_failure(control: &OwnedFd, error: &CellError, end: CellEnd) {
     let text = format!("{}: {}", error.step, error.source);
-    tell(control, &FromCell::Failed(text, error.end()), &[]);
+    tell(control, &FromCell::Failed(text, end), &[]);
 }
 
 /// Sends a report, with descriptors beside it; one that is too long or comes too late is dropped. Whether it was sent.

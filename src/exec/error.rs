@@ -61,8 +61,8 @@ pub enum ExecError {
     },
     /// Its cell had no room.
     #[error(
-        "there was no room for the command's first processes: others of the runtime use up its processes or its memory, or \
-         those of the machine; try again when they have ended"
+        "there was no room for the command's first processes: others use up what the runtime, or the machine, may have \
+         (`limits.pids`); try again when they have ended"
     )]
     NoRoom {
         /// The exec.

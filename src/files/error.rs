@@ -49,8 +49,8 @@ pub enum FileError {
     OutOfMemory,
     /// Its cell had no room.
     #[error(
-        "there was no room for the process that does this: the runtime's commands use up its processes or its memory, or others \
-         those of the machine; try again when they have ended"
+        "there was no room for the process that does this: commands use up what the runtime, or the machine, may have \
+         (`limits.pids`); try again when they have ended"
     )]
     NoRoom,
     /// The runtime was stopped or deleted meanwhile.

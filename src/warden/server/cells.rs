@@ -249,7 +249,7 @@ impl Warden {
                 Ok(FromCell::Failed(step, end)) => {
                     let (seq, killed) = (cell.request.seq, opened.killed.get());
                     match end {
-                        CellEnd::NoRoom => tracing::warn!(seq, step, "a cell had no room"),
+                        CellEnd::NoRoom => tracing::warn!(seq, killed, step, "a cell had no room"),
                         _ => tracing::error!(seq, killed, step, "a cell could not be built"),
                     }
                     cell.end.get_or_insert(end.seen(killed));

@@ -147,8 +147,13 @@ impl Warden {
         match self.try_open(slot) {
             Ok(()) => {}
             Err(error) => {
-                tracing::error!(error = error.as_ref(), "a cell could not be opened");
-                self.end_unopened(slot, Some(failure(error.as_ref())));
+                let failure = failure(error.as_ref());
+                let error = error.as_ref();
+                match failure {
+                    Failure::NoRoom(_) => tracing::warn!(error, "a cell had no room"),
+                    _ => tracing::error!(error, "a cell could not be opened"),
+                }
+                self.end_unopened(slot, Some(failure));
             }
         }
     }
@@ -265,7 +270,9 @@ impl Warden {
 /// What the api process may know of a cell that could not be opened.
 fn failure(error: &(dyn Error + 'static)) -> Failure {
     match error.downcast_ref::<CellError>() {
-        Some(error) if error.is_shortage() => Failure::NoRoom("processes".to_owned()),
+        Some(error) if error.is_shortage() => {
+            Failure::NoRoom("processes, of the runtime's or of the machine's".to_owned())
+        }
         _ => Failure::Internal,
     }
 }
