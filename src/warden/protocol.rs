@@ -340,7 +340,8 @@ pub enum CellEnd {
     Signaled(u8),
     /// Its end was not seen: the warden killed the cell as a whole.
     Killed,
-    /// Its end was not seen, and the warden had no part in it: somebody on the host killed the cell's init.
+    /// Its end was not seen, and the warden had no part in it: somebody on the host killed the cell's init, or that could
+    /// not go on.
     Unseen,
     /// It never ran: the working directory could not be entered.
     CwdRefused(String),

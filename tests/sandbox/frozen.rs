@@ -82,9 +82,10 @@ fn a_fork_bomb_and_a_stopped_process_are_paused_too() {
     let _turn = together();
     let runtime = runtime();
     let marker = procs::marker();
-    // Not without an end, at which the shell would give up and take the cell along.
+    // Half of what may be at a time: at the limit the shell would give up and take the cell along.
     let line = format!(
-        "(sh -c 'kill -STOP $$' {marker} &); while :; do for i in 1 2 3 4 5 6 7 8; do sh -c : & done; wait; done"
+        "(sh -c 'kill -STOP $$' {marker} &); while :; do for i in 1 2 3 4 5 6 7 8; do for j in 1 2 3 4 5 6 7 8 9 10 11 \
+         12 13 14 15 16; do sh -c : & done; done; wait; done"
     );
     let body = json!({"command": "sh", "args": ["-c", line], "timeout_secs": 120}).to_string();
     let connection = api().begin(&runtime.exec_path(), body.len() as u64, body.as_bytes());
