@@ -1,5 +1,6 @@
 //! One error for all steps of building a cell: the step in words and the kernel's errno.
 
+use crate::sys::packet;
 use crate::warden::protocol::CellEnd;
 use nix::errno::Errno;
 
@@ -18,8 +19,8 @@ impl CellError {
     /// Whether something was used up, within the runtime's limits or the machine's: nothing is wrong then, and another try may
     /// succeed.
     pub fn is_shortage(&self) -> bool {
-        use Errno::{EAGAIN, EMFILE, ENFILE, ENOMEM};
-        matches!(self.source, EAGAIN | ENOMEM | EMFILE | ENFILE)
+        use Errno::{EAGAIN, EMFILE, ENFILE};
+        packet::is_shortage(self.source) || matches!(self.source, EAGAIN | EMFILE | ENFILE)
     }
 
     /// What it means for a command that was to run in the cell, and has not.

@@ -258,7 +258,11 @@ fn after_a_command_the_launcher_sleeps() {
     needs!(Root);
     let _turn = alone();
     let server = Server::start(Options::default());
-    let waits = || procs::waits(server.warden_pid()).expect("it is there");
+    let waits = || {
+        let count = procs::status(server.warden_pid(), "voluntary_ctxt_switches");
+        let count = count.and_then(|count| count.parse::<u64>().ok());
+        count.expect("it is there")
+    };
     let body = json!({"command": "true", "args": ["x"]});
     server
         .api
